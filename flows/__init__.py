@@ -1,0 +1,1 @@
+"""The only user of Prefect: a Plan becomes a flow with one task per step."""

@@ -1,0 +1,1 @@
+"""llsflow: declarative fine-tuning, evaluation and agents for language models."""

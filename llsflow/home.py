@@ -1,0 +1,106 @@
+"""LLSFLOW_HOME: where run state lives, and how it is written so that nothing is ever half there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llsflow.errors import StorageError
+
+
+def home() -> Path:
+    """Return the folder of all run state: LLSFLOW_HOME, or ./outputs."""
+    return Path(os.environ.get("LLSFLOW_HOME") or "outputs").expanduser().resolve()
+
+
+def ensure_writable() -> Path:
+    """Return LLSFLOW_HOME, made and tried with a real write.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    folder = home()
+    probe = folder / f".probe-{os.getpid()}"
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+    return folder
+
+
+@contextlib.contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one sentence each."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            why = "the disk is full: free some space"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            why = "it is read-only for this user: change its permissions"
+        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+            why = "a part of this path is a file, not a folder"
+        else:
+            raise
+        raise StorageError(
+            f"cannot write to {folder}: {why}, or set LLSFLOW_HOME to a folder that can be written"
+        ) from error
+
+
+def write_aside(path: Path, content: str | bytes) -> None:
+    """Write a file so that readers see the old content or the new, never a part: aside, sync, rename."""
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, aside and renamed."""
+    write_aside(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def read_json(path: Path) -> Any | None:
+    """Return the parsed file, or None when it is absent or not JSON (a cut-off write of another tool)."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock `name` under LLSFLOW_HOME against every other process."""
+    from filelock import FileLock
+
+    path = home() / "locks" / f"{name}.lock"
+    with storage_errors(home()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(path))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def digest(value: Any) -> str:
+    """Return the sha256 (hex) of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

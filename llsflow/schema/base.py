@@ -1,0 +1,28 @@
+"""The base of every record, and the scalar types that YAML and HTTP share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+
+Int = Annotated[int, Strict()]
+"""An integer as written: never a string, a boolean or 1.0."""
+
+PositiveInt = Annotated[int, Strict(), Field(ge=1)]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
+Bool = Annotated[bool, Strict()]
+Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
+Identifier = Annotated[
+    str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/\-]*$", max_length=200)
+]
+"""A name that can stand in a URL, a file name and MLflow."""
+
+
+class Record(BaseModel):
+    """A checked, frozen node of YAML or of an HTTP body; unknown keys are an error unless the call says else.
+
+    HTTP validates with `model_validate(body, extra="ignore")`, YAML with the default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,0 +1,67 @@
+"""Benchmarks: rows, scoring functions and the candidate that answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from llsflow.schema.base import Identifier, PositiveInt, Record, Text
+from llsflow.schema.sampling import SamplingParams
+from llsflow.schema.scoring import ScoringFnParams
+
+
+class SystemMessage(Record):
+    """Instructions for the model."""
+
+    role: Literal["system"] = "system"
+    content: Text
+
+
+class ModelCandidate(Record):
+    """A model that answers the rows."""
+
+    type: Literal["model"] = "model"
+    model: Identifier
+    """The experiment's model_id; after training the checkpoint is evaluated beside it."""
+    sampling_params: SamplingParams
+    system_message: SystemMessage | None = None
+    """Put before every row's messages."""
+
+
+class AgentCandidate(Record):
+    """An agent that answers the rows (not yet)."""
+
+    type: Literal["agent"] = "agent"
+    config: dict[str, Any]
+
+
+class BenchmarkConfig(Record):
+    """The candidate, and how its answers are scored."""
+
+    eval_candidate: Annotated[ModelCandidate | AgentCandidate, Field(discriminator="type")]
+    scoring_params: dict[str, ScoringFnParams] = {}
+    """By scoring function id; a function that is not named takes its own defaults."""
+    num_examples: PositiveInt | None = None
+    """The first so many rows; null: all."""
+
+    @field_validator("eval_candidate")
+    @classmethod
+    def _no_agent_yet(cls, value: ModelCandidate | AgentCandidate) -> ModelCandidate | AgentCandidate:
+        if isinstance(value, AgentCandidate):
+            raise ValueError("agent candidates are not available yet: use type: model")
+        return value
+
+
+class Benchmark(Record):
+    """A benchmark of the catalogue: `conf/benchmark/<benchmark_id>.yaml`."""
+
+    benchmark_id: Identifier
+    dataset_id: Identifier
+    """Data set of the rows: a name in conf/dataset, or `<dataset_id>:held_out`."""
+    scoring_functions: Annotated[list[Text], Field(min_length=1)]
+    """Scoring function ids, for example basic::equality."""
+    metadata: dict[str, Any] = {}
+    benchmark_config: BenchmarkConfig
+    batch_size: PositiveInt = 64
+    """Rows that are generated together; changes the speed, not the answers."""

@@ -1,0 +1,61 @@
+"""Data sets: what they are for and where their rows come from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from llsflow.schema.base import Identifier, Record, Text
+
+HELD_OUT = ":held_out"
+"""`<dataset_id>:held_out` names the rows that `hold_out` keeps away from training."""
+
+
+class DatasetPurpose(StrEnum):
+    """What a data set is for; each purpose takes the columns it names."""
+
+    POST_TRAINING_MESSAGES = "post-training/messages"
+    EVAL_QUESTION_ANSWER = "eval/question-answer"
+    EVAL_MESSAGES_ANSWER = "eval/messages-answer"
+
+
+class URIDataSource(Record):
+    """Rows in a file."""
+
+    type: Literal["uri"] = "uri"
+    uri: Text
+
+
+class RowsDataSource(Record):
+    """Rows given inline."""
+
+    type: Literal["rows"] = "rows"
+    rows: list[dict[str, Any]]
+
+
+class DatasetConfig(Record):
+    """A data set of the catalogue: `conf/dataset/<dataset_id>.yaml`, or one given on the command line."""
+
+    dataset_id: Identifier
+    """The name that recipes and benchmarks use."""
+    purpose: DatasetPurpose = DatasetPurpose.POST_TRAINING_MESSAGES
+    """post-training/messages: `messages`, `prompt`+`completion` or `question`+`answer` rows;
+    eval/question-answer: `question`+`answer`; eval/messages-answer: `messages`+`answer`."""
+    uri: Text | None = None
+    """A .jsonl, .json, .csv or .parquet file (each optionally .gz): a path from where the command runs,
+    or `conf://…` for one beside the configuration."""
+    rows: list[dict[str, Any]] | None = None
+    """The rows themselves, instead of `uri`."""
+    hold_out: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the rows kept away from training, chosen by their content; `<dataset_id>:held_out` names them."""
+    metadata: dict[str, Any] = {}
+    """Anything worth keeping beside the data: licence, source, version."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DatasetConfig:
+        if (self.uri is None) == (self.rows is None):
+            found = "neither is" if self.uri is None else "both are"
+            raise ValueError(f"one of uri and rows must be set ({found}): set dataset.uri=FILE")
+        return self

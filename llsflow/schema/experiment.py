@@ -1,0 +1,101 @@
+"""The experiment: everything one run needs, checked; and the mistakes that only show when its parts are seen together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from llsflow.schema.base import Identifier, NonNegativeInt, Record, Text
+from llsflow.schema.benchmarks import Benchmark, ModelCandidate
+from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
+from llsflow.schema.models import ModelConfig
+from llsflow.schema.training import Recipe, TrainerConfig
+
+Loc = tuple[str | int, ...]
+
+
+class TrackingConfig(Record):
+    """Where the record of the run goes in MLflow."""
+
+    experiment: Identifier = "llsflow"
+    """MLflow experiment that the run appears under."""
+    uri: Text | None = None
+    """MLflow tracking URI; null: MLFLOW_TRACKING_URI, or SQLite under LLSFLOW_HOME."""
+    register_as: Identifier | None = None
+    """Name in MLflow's model registry for the trained checkpoint; null: not registered."""
+
+
+class Experiment(Record):
+    """A complete choice of model, data, recipe and benchmark: what `llsflow run` runs."""
+
+    name: Identifier
+    """The experiment's name: its file under conf/experiment."""
+    description: str = ""
+    """One sentence for the run's page."""
+    seed: NonNegativeInt = Field(default=0, le=2**31 - 1)
+    """Seed of the new weights, the data order, dropout and sampling."""
+    model: ModelConfig
+    dataset: DatasetConfig | None = None
+    """The training data set."""
+    datasets: dict[str, DatasetConfig] = {}
+    """The other data sets that recipe and benchmark name; filled from conf/dataset."""
+    recipe: Recipe | None = None
+    """How to train; null: evaluate only."""
+    benchmark: Benchmark | None = None
+    """What to evaluate on; null: train only."""
+    trainer: TrainerConfig = TrainerConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    def catalogue(self) -> dict[str, DatasetConfig]:
+        """Return the data sets of this experiment by dataset_id."""
+        own = {self.dataset.dataset_id: self.dataset} if self.dataset else {}
+        return {**self.datasets, **own}
+
+
+def referenced_datasets(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
+    """Yield the place and the id of every data set that is named by id."""
+    data = experiment.recipe.training_config.data_config if experiment.recipe else None
+    if data:
+        base: Loc = ("recipe", "training_config", "data_config")
+        yield (*base, "dataset_id"), data.dataset_id
+        if data.validation_dataset_id:
+            yield (*base, "validation_dataset_id"), data.validation_dataset_id
+    if experiment.benchmark:
+        yield ("benchmark", "dataset_id"), experiment.benchmark.dataset_id
+
+
+def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
+    """Yield the place and the sentence of every mistake between the parts of an experiment."""
+    if experiment.recipe is None and experiment.benchmark is None:
+        yield ("recipe",), "nothing to do: choose a recipe (recipe=sft_full) or a benchmark (benchmark=…)"
+    if experiment.recipe:
+        training = experiment.recipe.training_config
+        for field in ("data_config", "optimizer_config"):
+            if getattr(training, field) is None:
+                yield ("recipe", "training_config", field), "needed to train: it is null"
+    for loc, dataset_id in referenced_datasets(experiment):
+        yield from _dataset_mistakes(experiment, loc, dataset_id)
+    if experiment.benchmark:
+        candidate = experiment.benchmark.benchmark_config.eval_candidate
+        if isinstance(candidate, ModelCandidate) and candidate.model != experiment.model.model_id:
+            yield (
+                ("benchmark", "benchmark_config", "eval_candidate", "model"),
+                f"{candidate.model!r} is not this experiment's model: allowed is {experiment.model.model_id!r}",
+            )
+
+
+def _dataset_mistakes(experiment: Experiment, loc: Loc, dataset_id: str) -> Iterator[tuple[Loc, str]]:
+    catalogue = experiment.catalogue()
+    base = dataset_id.removesuffix(HELD_OUT)
+    dataset = catalogue.get(base)
+    if dataset is None:
+        yield loc, f"no data set {dataset_id!r}; known are {', '.join(sorted(catalogue)) or 'none'}"
+        return
+    if dataset_id.endswith(HELD_OUT) and not dataset.hold_out:
+        yield loc, f"{base!r} holds no rows out: set hold_out on it, for example dataset.hold_out=0.05"
+    training_data = loc[0] == "recipe"
+    if training_data and dataset.purpose is not DatasetPurpose.POST_TRAINING_MESSAGES:
+        yield loc, f"{base!r} has purpose {dataset.purpose}: training takes post-training/messages"
+    if loc[0] == "benchmark" and not dataset_id.endswith(HELD_OUT) and not dataset.purpose.startswith("eval/"):
+        yield loc, f"{base!r} has purpose {dataset.purpose}: a benchmark takes eval/…, or {base + HELD_OUT!r}"

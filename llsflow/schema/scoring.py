@@ -1,0 +1,72 @@
+"""Scoring functions' parameters and results, as in the spec."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from llsflow.schema.base import Record, Text
+
+
+class AggregationFunctionType(StrEnum):
+    """How the rows' scores become one result."""
+
+    AVERAGE = "average"
+    WEIGHTED_AVERAGE = "weighted_average"
+    MEDIAN = "median"
+    CATEGORICAL_COUNT = "categorical_count"
+    ACCURACY = "accuracy"
+
+
+class BasicScoringFnParams(Record):
+    """Parameters that every scoring function takes."""
+
+    type: Literal["basic"] = "basic"
+    aggregation_functions: list[AggregationFunctionType] = []
+    """Empty: the scoring function's own."""
+
+
+class RegexParserScoringFnParams(Record):
+    """Parameters of the scoring functions that read the answer with a regex."""
+
+    type: Literal["regex_parser"] = "regex_parser"
+    parsing_regexes: list[Text] = []
+    """Tried in order; group 1 is the answer. Empty: the scoring function's own."""
+    aggregation_functions: list[AggregationFunctionType] = []
+    """Empty: the scoring function's own."""
+
+
+class LLMAsJudgeScoringFnParams(Record):
+    """Parameters of a judge model."""
+
+    type: Literal["llm_as_judge"] = "llm_as_judge"
+    judge_model: Text
+    prompt_template: Text | None = None
+    judge_score_regexes: list[Text] = []
+    aggregation_functions: list[AggregationFunctionType] = []
+
+
+ScoringFnParams = Annotated[
+    LLMAsJudgeScoringFnParams | RegexParserScoringFnParams | BasicScoringFnParams,
+    Field(discriminator="type"),
+]
+
+
+class ScoringResult(Record):
+    """The scores of every row, and their aggregations."""
+
+    score_rows: list[dict[str, Any]]
+    """One per row, with `score` (a number, a text, or null where the row could not be scored)."""
+    aggregated_results: dict[str, Any]
+    """`{metric: {metric: value, …}}`."""
+
+
+class EvaluateResponse(Record):
+    """Generations and their scores."""
+
+    generations: list[dict[str, Any]]
+    """One per row, with `generated_answer`."""
+    scores: dict[str, ScoringResult]
+    """By scoring function id."""

@@ -1,0 +1,68 @@
+"""What a step is handed: its record, its inputs, a folder to work in, the run that records it and who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from llsflow.schema.plan import Plan, Step, StepResult
+from llsflow.tracking import Run, Tracking
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a step is: `done` of `total` in `unit`, with the numbers worth watching."""
+
+    done: int
+    total: int
+    unit: str
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Watcher(Protocol):
+    """Who is told what happens: the terminal, a Prefect artifact, a job record."""
+
+    def step_started(self, step: Step) -> None:
+        """The step begins (or goes on)."""
+
+    def step_skipped(self, step: Step, result: StepResult) -> None:
+        """The step's result is there already."""
+
+    def progress(self, step: Step, progress: Progress) -> None:
+        """The step moved on."""
+
+    def step_finished(self, step: Step, result: StepResult) -> None:
+        """The step is done."""
+
+
+@dataclass
+class Session:
+    """One run of a plan: its record in MLflow, its watchers, and whether the user asked to stop."""
+
+    plan: Plan
+    tracking: Tracking
+    run: Run
+    watchers: list[Watcher]
+    stopping: Callable[[], bool]
+    flow_url: str | None = None
+    """Page of the Prefect flow run, where there is one."""
+
+
+@dataclass
+class StepContext:
+    """What one step function sees."""
+
+    step: Step
+    inputs: Mapping[str, StepResult]
+    """By role."""
+    folder: Path
+    """Where the step writes; kept between tries, renamed into place when the step is done."""
+    run: Run
+    session: Session
+
+    def report(self, progress: Progress) -> None:
+        """Tell every watcher."""
+        for watcher in self.session.watchers:
+            watcher.progress(self.step, progress)
