@@ -104,3 +104,17 @@ def file_digest(path: Path) -> str:
     """Return the sha256 (hex) of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def cached_file_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a file, computed again only when its size or time of change differ."""
+    status = path.stat()
+    known_as = digest([str(path.resolve()), status.st_size, status.st_mtime_ns])[:32]
+    cache = home() / "cache" / "digests" / f"{known_as}.json"
+    known = read_json(cache)
+    if isinstance(known, str):
+        return known
+    found = file_digest(path)
+    with storage_errors(home()):
+        write_json(cache, found)
+    return found

@@ -1,4 +1,4 @@
-"""The experiment: everything one run needs, checked; and the mistakes that only show when its parts are seen together."""
+"""The experiment: everything one run needs, and the mistakes that show only when its parts are seen together."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llsflow.schema.base import Bool, Identifier, Int, NonNegativeInt, PositiveInt, Record, Text
 
@@ -98,7 +98,7 @@ class TrainingConfig(Record):
     efficiency_config: EfficiencyConfig | None = None
     """Memory savers."""
     dtype: Literal["bf16", "fp16", "fp32"] | None = "bf16"
-    """Precision of the computation and of the exported weights; see trainer.precision."""
+    """Precision of the computation and of the exported weights; null: fp32. See trainer.precision."""
 
 
 class LoraFinetuningConfig(Record):
@@ -141,8 +141,9 @@ class Recipe(Record):
     """Most tokens in a row; null: the model's context."""
     overlong: Literal["refuse", "truncate", "drop"] = "refuse"
     """What happens to a row over max_length; the number of rows is always told."""
-    group_by_length: Bool = True
-    """Rows of like length share a batch, which saves padding; the batches come in random order."""
+    group_by_length: Bool | None = None
+    """Rows of like length share a batch, which saves padding, and the batches come in random order;
+    null: yes when the rows are shuffled."""
     checkpoint_every_n_steps: PositiveInt = 100
     """Optimizer steps between checkpoints; a stopped run goes on from the last one."""
     keep_checkpoints: PositiveInt = 2
@@ -160,6 +161,13 @@ class Recipe(Record):
         if value is not None:
             raise ValueError(f"{value.type} is not available yet: set algorithm_config: null (full fine-tuning)")
         return value
+
+    @model_validator(mode="after")
+    def _grouping_shuffles(self) -> Recipe:
+        data = self.training_config.data_config
+        if self.group_by_length and data and not data.shuffle:
+            raise ValueError("group_by_length: true needs shuffle: true, as it changes the order of the rows")
+        return self
 
 
 class TrainerConfig(Record):

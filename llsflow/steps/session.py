@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.tracking import Run, Tracking
+
+from llsflow.schema.plan import Plan, Step, StepResult
 
 
 @dataclass(frozen=True)

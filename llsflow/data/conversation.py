@@ -1,0 +1,86 @@
+"""The one shape that every row format becomes: a conversation, with the answer last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+Row = Mapping[str, Any]
+
+
+class Message(TypedDict):
+    """One turn, as chat templates take it."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+Conversation = list[Message]
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """How rows with certain columns are read."""
+
+    columns: tuple[str, ...]
+    """A row that has all of them is read by this format."""
+    training: Callable[[Row], Conversation]
+    """Row -> conversation that ends with the assistant's answer; ValueError says what is wrong."""
+    question: Callable[[Row], tuple[Conversation, str]]
+    """Row -> what is asked, and the expected answer; ValueError says what is wrong."""
+
+
+def text_of(row: Row, column: str) -> str:
+    """Return a column that must hold text.
+
+    Raises:
+        ValueError: it is missing, empty or of another type.
+    """
+    value = row.get(column)
+    if not isinstance(value, str):
+        raise ValueError(f"{column} is {_found(value)}: a text is needed")
+    if not value:
+        raise ValueError(f"{column} is empty: a text is needed")
+    return value
+
+
+def messages_of(row: Row, column: str = "messages") -> Conversation:
+    """Return a column that must hold a list of messages.
+
+    Raises:
+        ValueError: a message, role or content is not what a chat template takes.
+    """
+    value = row.get(column)
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{column} is {_found(value)}: a list of messages is needed")
+    return [_message(item, f"{column}[{number}]") for number, item in enumerate(value)]
+
+
+def _message(item: object, where: str) -> Message:
+    if not isinstance(item, Mapping):
+        raise ValueError(f"{where} is {_found(item)}: {{role, content}} is needed")
+    role = item.get("role")
+    if role not in ROLES:
+        raise ValueError(f"{where}.role is {role!r}: allowed are {', '.join(ROLES)}")
+    return Message(role=role, content=_content(item.get("content"), f"{where}.content"))
+
+
+def _content(value: object, where: str) -> str:
+    """Content is a text, or the spec's list of parts of type text."""
+    if isinstance(value, str):
+        return value
+    parts = value if isinstance(value, list) else [value]
+    texts = []
+    for part in parts:
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            found = f"a part of type {part.get('type')!r}" if isinstance(part, Mapping) else _found(part)
+            raise ValueError(f"{where} is {found}: a text is needed")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _found(value: object) -> str:
+    return "missing" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"

@@ -1,0 +1,206 @@
+"""A data set of the catalogue: where its file is, its checked rows, its split and its digest."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from llsflow import home
+from llsflow.config import resolve_conf_uri
+from llsflow.data import row_format
+from llsflow.data.conversation import Conversation
+from llsflow.data.files import NumberedRow, read_rows, reader_for
+from llsflow.errors import DataError, Mistake
+from llsflow.schema.datasets import HELD_OUT, DatasetConfig
+
+MAX_TOLD = 20
+"""Mistakes told in full; the rest are counted."""
+
+_CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a data set once every row was read and checked."""
+
+    rows: int
+    held_out: int
+    """How many of the rows are held out of training."""
+    characters: int
+    """Text of all rows' conversations, in characters."""
+    turns: int
+    """Messages of all rows' conversations."""
+    digest: str
+    """sha256 (hex) of the file's bytes, or of the inline rows."""
+
+
+@dataclass(frozen=True)
+class DatasetSource:
+    """A data set of the catalogue with its place on this machine."""
+
+    config: DatasetConfig
+    path: Path | None
+    """None: the rows stand in the configuration."""
+
+    @property
+    def name(self) -> str:
+        """How messages name it."""
+        return str(self.path) if self.path else f"rows of {self.config.dataset_id}"
+
+    def digest(self) -> str:
+        """Return the sha256 (hex) of the content."""
+        return home.digest(self.config.rows) if self.path is None else home.cached_file_digest(self.path)
+
+    def read(self, problems: list[Mistake]) -> Iterator[NumberedRow]:
+        """Yield every row that can be read; the others go to `problems`."""
+        if self.path is None:
+            yield from enumerate(self.config.rows or [], 1)
+        else:
+            yield from read_rows(self.path, problems)
+
+
+def locate(config: DatasetConfig, config_dir: Path | None = None) -> DatasetSource:
+    """Find a data set's file.
+
+    Raises:
+        DataError: the address is of a kind that is not available, there is no such file, or not of a known kind.
+    """
+    if config.uri is None:
+        return DatasetSource(config, None)
+    scheme = config.uri.split("://", 1)[0] if "://" in config.uri else ""
+    if scheme == "conf":
+        path = resolve_conf_uri(config.uri, config_dir)
+    elif scheme or config.uri.startswith("data:"):
+        message = f"{config.uri[:80]!r} is not available: allowed are a local path and conf://…"
+        raise DataError([Mistake(f"data set {config.dataset_id}", message)])
+    else:
+        path = Path(config.uri).expanduser().absolute()
+    if not path.is_file():
+        raise DataError([Mistake(f"data set {config.dataset_id}", _missing(path))])
+    reader_for(path)
+    return DatasetSource(config, path)
+
+
+def _missing(path: Path) -> str:
+    if path.is_dir():
+        return f"{path} is a folder: name one file in it"
+    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"no file {path}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+def inspect(source: DatasetSource) -> DatasetFacts:
+    """Read and check every row of a data set once; the answer is kept until the content changes.
+
+    Raises:
+        DataError: rows that cannot be read or used, each with file and row; or no rows.
+    """
+    digest = source.digest()
+    settings = [digest, source.config.purpose, source.config.hold_out, _CACHE_VERSION]
+    cache = home.home() / "cache" / "datasets" / f"{home.digest(settings)[:32]}.json"
+    if (known := home.read_json(cache)) is not None:
+        return DatasetFacts(**known)
+    facts = _inspect(source, digest)
+    with home.storage_errors(home.home()):
+        home.write_json(cache, asdict(facts))
+    return facts
+
+
+def _inspect(source: DatasetSource, digest: str) -> DatasetFacts:
+    problems: list[Mistake] = []
+    rows = characters = turns = 0
+    prompts: list[int] = []
+    for number, row in source.read(problems):
+        try:
+            conversation = row_format(row, source.config.purpose).training(row)
+        except ValueError as error:
+            problems.append(Mistake(f"{source.name}:{number}", str(error)))
+            continue
+        rows += 1
+        turns += len(conversation)
+        characters += sum(len(turn["content"]) for turn in conversation)
+        prompts.append(prompt_hash(conversation[:-1]))
+    _refuse(problems)
+    if not rows:
+        raise DataError([Mistake(source.name, "holds no rows: at least one is needed")])
+    kept_back = _held_out_hashes(prompts, source.config.hold_out)
+    if kept_back and len(kept_back) == len(set(prompts)):
+        message = f"hold_out={source.config.hold_out} keeps all {rows} rows away from training: lower it"
+        raise DataError([Mistake(source.name, message)])
+    held_rows = sum(prompt in kept_back for prompt in prompts)
+    return DatasetFacts(rows=rows, held_out=held_rows, characters=characters, turns=turns, digest=digest)
+
+
+def _refuse(problems: list[Mistake]) -> None:
+    if problems:
+        rest = len(problems) - MAX_TOLD
+        more = [Mistake("", f"and {rest} more rows like these")] if rest > 0 else []
+        raise DataError(problems[:MAX_TOLD] + more)
+
+
+def rows_of(source: DatasetSource, dataset_id: str) -> list[NumberedRow]:
+    """Return the rows that `dataset_id` names: those held out, or all the others.
+
+    Raises:
+        DataError: rows that cannot be read.
+    """
+    problems: list[Mistake] = []
+    rows = list(source.read(problems))
+    _refuse(problems)
+    if not source.config.hold_out:
+        return rows
+    prompts = _prompt_hashes(source, rows)
+    kept_back = _held_out_hashes(prompts, source.config.hold_out)
+    wanted = dataset_id.endswith(HELD_OUT)
+    return [row for row, prompt in zip(rows, prompts, strict=True) if (prompt in kept_back) == wanted]
+
+
+def _prompt_hashes(source: DatasetSource, rows: list[NumberedRow]) -> list[int]:
+    return [prompt_hash(row_format(row, source.config.purpose).training(row)[:-1]) for _, row in rows]
+
+
+def prompt_hash(conversation: Conversation) -> int:
+    """Return 64 bits of the sha256 of a prompt, blind to the amount of white space."""
+    text = "\x00".join(f"{turn['role']}\x01{' '.join(str(turn['content']).split())}" for turn in conversation)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def _held_out_hashes(prompts: list[int], share: float | None) -> set[int]:
+    """Return the smallest hashes, so that equal prompts fall on one side and new rows move few others."""
+    if not share:
+        return set()
+    distinct = sorted(set(prompts))
+    return set(distinct[: max(1, round(share * len(distinct)))])
+
+
+def overlap(training: tuple[DatasetSource, str], other: tuple[DatasetSource, str]) -> list[tuple[int, int]]:
+    """Return (row of `other`, row of `training`) for each row of `other` whose prompt is trained on.
+
+    Each side is a data set and the id under which its rows are used. The answer is kept until a content changes.
+    """
+    settings = [[source.digest(), name, source.config.hold_out] for source, name in (training, other)]
+    cache = home.home() / "cache" / "overlaps" / f"{home.digest([settings, _CACHE_VERSION])[:32]}.json"
+    if (known := home.read_json(cache)) is not None:
+        return [(number, trained) for number, trained in known]
+    rows = rows_of(*training)
+    seen: dict[int, int] = {}
+    for (number, _), prompt in zip(rows, _prompt_hashes(training[0], rows), strict=True):
+        seen.setdefault(prompt, number)
+    asked = rows_of(*other)
+    hashes = zip(asked, _prompt_hashes(other[0], asked), strict=True)
+    shared = [(number, seen[prompt]) for (number, _), prompt in hashes if prompt in seen]
+    with home.storage_errors(home.home()):
+        home.write_json(cache, shared)
+    return shared
+
+
+def portable(config: DatasetConfig) -> dict[str, Any]:
+    """Return the data set's record with a path that holds from any folder."""
+    record = config.model_dump(mode="json")
+    if config.uri and "://" not in config.uri:
+        record["uri"] = str(Path(config.uri).expanduser().absolute())
+    return record

@@ -1,0 +1,228 @@
+"""Rows as token ids with a loss mask, in arrays that are mapped from disk.
+
+Letters: n rows kept, t tokens of all of them together.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llsflow import home
+from llsflow.data import training_row
+from llsflow.data.conversation import Conversation
+from llsflow.data.files import NumberedRow
+from llsflow.data.template import ChatTokenizer, loss_spans, mask_of, render
+from llsflow.errors import DataError, Mistake
+from llsflow.schema.training import DatasetFormat
+
+CHUNK = 512
+"""Rows tokenised by one call, so that the tokenizer can use every core."""
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    """What decides the ids and the mask."""
+
+    data_format: DatasetFormat
+    train_on_input: bool
+    max_length: int
+    overlong: Literal["refuse", "truncate", "drop"]
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What came of the rows."""
+
+    rows: int
+    tokens: int
+    loss_tokens: int
+    longest: int
+    """Tokens of the longest row kept."""
+    truncated: int
+    dropped: int
+    without_loss: int
+    """Rows left out because no token of theirs carries loss."""
+    ends: bool
+    """Whether the mark that ends an answer is ever under loss: else the model does not learn to stop."""
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Token ids and loss mask of n rows, one after another."""
+
+    input_ids: NDArray[np.int32]
+    """Shape [t]."""
+    loss_mask: NDArray[np.bool_]
+    """Shape [t]."""
+    offsets: NDArray[np.int64]
+    """Shape [n + 1]: row i is [offsets[i], offsets[i + 1])."""
+    numbers: NDArray[np.int64]
+    """Shape [n]: the row's number in its file."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, shape [n]."""
+        return np.diff(self.offsets)
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays, one file each."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name))
+
+    @classmethod
+    def load(cls, folder: Path) -> TokenTable:
+        """Map the arrays from disk: opening a large table costs nothing."""
+        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS})
+
+
+_ARRAYS = ("input_ids", "loss_mask", "offsets", "numbers")
+
+
+@dataclass(frozen=True)
+class _TokenRow:
+    number: int
+    ids: list[int]
+    mask: list[bool]
+
+
+def tokenize(
+    rows: Sequence[NumberedRow],
+    name: str,
+    tokenizer: ChatTokenizer,
+    settings: TokenSettings,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> tuple[TokenTable, TokenFacts]:
+    """Render, tokenise and mask the rows of the data set `name`.
+
+    Raises:
+        DataError: rows over max_length (when they are refused), a template that cannot be masked, or
+            0 % or 100 % of the tokens under loss.
+    """
+    problems: list[Mistake] = []
+    kept: list[_TokenRow] = []
+    counts = {"truncated": 0, "dropped": 0, "without_loss": 0}
+    for row in _token_rows(rows, name, tokenizer, settings, problems, on_progress):
+        length = len(row.ids)
+        if length > settings.max_length:
+            if settings.overlong == "refuse":
+                problems.append(Mistake(f"{name}:{row.number}", f"{length} tokens: allowed are {settings.max_length}"))
+                continue
+            if settings.overlong == "drop":
+                counts["dropped"] += 1
+                continue
+            counts["truncated"] += 1
+            row = _TokenRow(row.number, row.ids[: settings.max_length], row.mask[: settings.max_length])  # noqa: PLW2901
+        if any(row.mask[1:]):
+            kept.append(row)
+        else:
+            counts["without_loss"] += 1
+    _refuse(problems)
+    table = _table(kept)
+    facts = TokenFacts(
+        rows=len(kept),
+        tokens=len(table.input_ids),
+        loss_tokens=int(table.loss_mask.sum()),
+        longest=int(table.lengths.max(initial=0)),
+        ends=_ends(kept, getattr(tokenizer, "eos_token_id", None)),
+        **counts,
+    )
+    _preflight(facts, name, settings)
+    return table, facts
+
+
+def _token_rows(
+    rows: Sequence[NumberedRow],
+    name: str,
+    tokenizer: ChatTokenizer,
+    settings: TokenSettings,
+    problems: list[Mistake],
+    on_progress: Callable[[int], None],
+) -> Iterator[_TokenRow]:
+    for begin in range(0, len(rows), CHUNK):
+        chunk = [(number, training_row(row)) for number, row in rows[begin : begin + CHUNK]]
+        texts = [render(tokenizer, conversation) for _, conversation in chunk]
+        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+        for index, (number, conversation) in enumerate(chunk):
+            ids, offsets = encoded["input_ids"][index], encoded["offset_mapping"][index]
+            try:
+                mask = _mask(tokenizer, conversation, texts[index], offsets, settings)
+            except ValueError as error:
+                problems.append(Mistake(f"{name}:{number}", str(error)))
+                continue
+            yield _TokenRow(number, ids, mask)
+        on_progress(min(begin + CHUNK, len(rows)))
+
+
+def _mask(
+    tokenizer: ChatTokenizer,
+    conversation: Conversation,
+    text: str,
+    offsets: Sequence[tuple[int, int]],
+    settings: TokenSettings,
+) -> list[bool]:
+    if settings.train_on_input:
+        return [True] * len(offsets)
+    return mask_of(offsets, loss_spans(tokenizer, conversation, text, settings.data_format))
+
+
+def _table(rows: list[_TokenRow]) -> TokenTable:
+    lengths = [len(row.ids) for row in rows]
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+    ids = np.fromiter((token for row in rows for token in row.ids), dtype=np.int32, count=int(offsets[-1]))
+    mask = np.fromiter((flag for row in rows for flag in row.mask), dtype=np.bool_, count=int(offsets[-1]))
+    return TokenTable(ids, mask, offsets, np.asarray([row.number for row in rows], dtype=np.int64))
+
+
+def _ends(rows: list[_TokenRow], eos: int | None) -> bool:
+    return any(flag and token == eos for row in rows[:CHUNK] for token, flag in zip(row.ids, row.mask, strict=True))
+
+
+def _refuse(problems: list[Mistake]) -> None:
+    if not problems:
+        return
+    advice = "set recipe.overlong=truncate or =drop, or a larger recipe.max_length where the model's context allows"
+    told = problems[:5]
+    if len(problems) > len(told):
+        told.append(Mistake("", f"and {len(problems) - len(told)} more rows like these"))
+    if any("tokens: allowed" in problem.message for problem in problems):
+        told.append(Mistake("", advice))
+    raise DataError(told)
+
+
+def _preflight(facts: TokenFacts, name: str, settings: TokenSettings) -> None:
+    if facts.rows == 0:
+        message = (
+            f"no row is left to train on: {facts.dropped} over {settings.max_length} tokens dropped, "
+            f"{facts.without_loss} without a token under loss"
+        )
+        raise DataError([Mistake(name, message)])
+    if facts.loss_tokens == facts.tokens and not settings.train_on_input:
+        message = (
+            f"all {facts.tokens} tokens carry loss: the chat template marks no prompt. "
+            "Set train_on_input: true if that is meant, or another model.chat_template"
+        )
+        raise DataError([Mistake(name, message)])
+
+
+def write_facts(facts: TokenFacts, path: Path) -> None:
+    """Write the facts as JSON."""
+    home.write_json(path, asdict(facts))
+
+
+def preview(table: TokenTable, row: int, decode: Callable[[list[int]], str]) -> list[dict[str, Any]]:
+    """Return one row as alternating pieces `{text, loss}`, for a page that colours what is learned."""
+    begin, end = int(table.offsets[row]), int(table.offsets[row + 1])
+    mask = table.loss_mask[begin:end]
+    borders = [0, *(np.flatnonzero(np.diff(mask.astype(np.int8))) + 1).tolist(), end - begin]
+    return [
+        {"text": decode(table.input_ids[begin + a : begin + b].tolist()), "loss": bool(mask[a])}
+        for a, b in itertools.pairwise(borders)
+    ]

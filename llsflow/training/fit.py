@@ -1,0 +1,298 @@
+"""One supervised training from its last checkpoint (or the start) to its last step."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from torch.utils.data import DataLoader
+
+from llsflow.data.tokens import TokenTable
+from llsflow.errors import Stopped
+from llsflow.models.load import load_model, save_folder
+from llsflow.schema.training import Recipe, TrainerConfig, TrainingConfig
+from llsflow.training import checkpoints
+from llsflow.training.batches import BatchSettings, StepDataset, StepPlan, plan_steps
+from llsflow.training.curves import Curves
+from llsflow.training.sft import ModuleSettings, StepReport, SupervisedModule
+from llsflow.training.validation import validation_loss
+
+PRECISIONS = {
+    ("fp32", "mixed"): "32-true",
+    ("fp32", "true"): "32-true",
+    ("bf16", "mixed"): "bf16-mixed",
+    ("bf16", "true"): "bf16-true",
+    ("fp16", "mixed"): "16-mixed",
+    ("fp16", "true"): "16-true",
+}
+"""(training_config.dtype, trainer.precision) -> Lightning's precision."""
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """What is trained, on what and how."""
+
+    model: str
+    """Folder (or hub id) of the weights to start from."""
+    load: dict[str, Any]
+    """Further arguments of load_model: revision, trust_remote_code."""
+    tokenizer: Any
+    train: TokenTable
+    validation: TokenTable | None
+    recipe: Recipe
+    trainer: TrainerConfig
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitHooks:
+    """Who is told, and who may stop it."""
+
+    on_step: Callable[[StepReport, int], None] = lambda report, total: None
+    """Called with every step's report and the number of steps."""
+    log: Callable[[dict[str, float], int], None] = lambda metrics, step: None
+    """Called with each point of the curves."""
+    stopping: Callable[[], bool] = lambda: False
+    """Asked at each step's end."""
+
+
+@dataclass
+class FitResult:
+    """What a training came to."""
+
+    checkpoint: Path
+    """The last checkpoint: a Hugging Face folder."""
+    steps: int
+    epochs: int
+    tokens: int
+    """Real tokens seen by this process."""
+    seconds: float
+    """Time of this process's steps."""
+    resumed_from: int
+    """Optimizer step that this process went on from; 0: from the start."""
+    train_loss: float
+    validation_loss: float | None
+    parameters: int
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+
+def step_plan(lengths: Any, recipe: Recipe, seed: int) -> StepPlan:
+    """Return the training's optimizer steps."""
+    config = recipe.training_config
+    data = config.data_config
+    assert data is not None  # noqa: S101 - cross_checks refused it
+    group = data.shuffle if recipe.group_by_length is None else recipe.group_by_length
+    settings = BatchSettings(
+        batch_size=data.batch_size,
+        accumulation=config.gradient_accumulation_steps,
+        shuffle=data.shuffle,
+        group_by_length=group,
+        max_steps_per_epoch=config.max_steps_per_epoch,
+        seed=seed,
+    )
+    return plan_steps(lengths, config.n_epochs, settings)
+
+
+def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
+    """Train, going on from the newest whole checkpoint under `folder/checkpoints`.
+
+    Raises:
+        Stopped: `hooks.stopping` said so; a checkpoint of the last step was kept.
+        TrainingError: the loss is not a number.
+        StorageError: a checkpoint cannot be written.
+    """
+    if inputs.trainer.num_threads:
+        torch.set_num_threads(inputs.trainer.num_threads)
+    torch.manual_seed(inputs.seed)
+    plan = step_plan(inputs.train.lengths, inputs.recipe, inputs.seed)
+    found = checkpoints.find(folder / "checkpoints")
+    last = found[-1] if found else None
+    state = checkpoints.load_state(last) if last else None
+    dtype = _held_dtype(inputs)
+    model = load_model(str(last.folder), dtype=dtype) if last else load_model(inputs.model, dtype=dtype, **inputs.load)
+    model.train()
+    loop = _Loop(inputs, folder, hooks, plan, state)
+    config = inputs.recipe.training_config
+    assert config.optimizer_config is not None  # noqa: S101 - cross_checks refused it
+    settings = ModuleSettings(
+        optimizer=config.optimizer_config,
+        schedule=inputs.recipe.lr_schedule,
+        clip=inputs.recipe.gradient_clip_norm,
+        total_steps=len(plan.steps),
+    )
+    module = SupervisedModule(model, settings, last.step if last else 0, loop.on_step)
+    if module.done < len(plan.steps):
+        _run(module, loop, inputs, plan)
+    if loop.stopped:
+        raise Stopped(f"stopped after optimizer step {module.done} of {len(plan.steps)}; a checkpoint is kept")
+    newest = checkpoints.find(folder / "checkpoints")[-1]
+    return FitResult(
+        checkpoint=newest.folder,
+        steps=len(plan.steps),
+        epochs=config.n_epochs,
+        tokens=loop.tokens,
+        seconds=loop.seconds,
+        resumed_from=last.step if last else 0,
+        train_loss=loop.curves.last("train/loss"),
+        validation_loss=loop.curves.last_or_none("val/loss"),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        curves=loop.curves.points,
+    )
+
+
+def _held_dtype(inputs: FitInputs) -> str:
+    """Weights are held in fp32 under mixed precision, else in the computation's dtype."""
+    dtype = inputs.recipe.training_config.dtype or "fp32"
+    return dtype if inputs.trainer.precision == "true" else "fp32"
+
+
+def _run(module: SupervisedModule, loop: _Loop, inputs: FitInputs, plan: StepPlan) -> None:
+    pad = inputs.tokenizer.pad_token_id
+    dataset = StepDataset(inputs.train, plan, pad if pad is not None else 0, start=module.done)
+    loader = DataLoader(dataset, batch_size=None, shuffle=False, collate_fn=lambda item: item)
+    with _quiet():
+        trainer = Trainer(
+            accelerator=inputs.trainer.accelerator,
+            devices=inputs.trainer.devices,
+            precision=PRECISIONS[inputs.recipe.training_config.dtype or "fp32", inputs.trainer.precision],
+            max_epochs=1,
+            logger=False,
+            callbacks=[loop],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, loader)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's advice on workers and devices is for its own users, not for ours."""
+    chatter = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in chatter]
+    for logger in chatter:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PossibleUserWarning)
+            yield
+    finally:
+        for logger, level in zip(chatter, levels, strict=True):
+            logger.setLevel(level)
+
+
+class _Loop(Callback):
+    """What happens between optimizer steps: curves, validation, checkpoints, stopping."""
+
+    def __init__(
+        self, inputs: FitInputs, folder: Path, hooks: FitHooks, plan: StepPlan, state: dict[str, Any] | None
+    ) -> None:
+        self.inputs, self.hooks, self.plan, self.state = inputs, hooks, plan, state
+        self.recipe = inputs.recipe
+        self.checkpoints = folder / "checkpoints"
+        self.curves = Curves(folder / "curves.jsonl", upto=int(state["step"]) if state else 0)
+        self.window: list[StepReport] = []
+        self.window_began = time.perf_counter()
+        self.tokens = 0
+        self.seconds = 0.0
+        self.stopped = False
+        self._began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Bring the optimizer and the random numbers to where the checkpoint left them."""
+        if self.state:
+            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+            torch.set_rng_state(self.state["rng"])
+            if torch.cuda.is_available() and "cuda_rng" in self.state:
+                torch.cuda.set_rng_state_all(self.state["cuda_rng"])
+        self.state = None
+        self._began = self.window_began = time.perf_counter()
+
+    def on_step(self, report: StepReport) -> None:
+        """Take a step's report from the module."""
+        self.window.append(report)
+        self.tokens += report.tokens
+        self.hooks.on_step(report, len(self.plan.steps))
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: Any,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Decide what is due after this step."""
+        step, last = pl_module.done, pl_module.done == len(self.plan.steps)
+        if step % self.recipe.log_every_n_steps == 0 or last:
+            self._log(step)
+        if self.inputs.validation is not None and (last or self._validation_due(step)):
+            self._validate(trainer, pl_module, step)
+        self.stopped = not last and self.hooks.stopping()
+        if last or self.stopped or step % self.recipe.checkpoint_every_n_steps == 0:
+            self._save(trainer, pl_module, step)
+        if self.stopped:
+            trainer.should_stop = True
+        self.seconds = time.perf_counter() - self._began
+
+    def _validation_due(self, step: int) -> bool:
+        every = self.recipe.validate_every_n_steps
+        return step % every == 0 if every else step in self.plan.epoch_ends
+
+    def _log(self, step: int) -> None:
+        now = time.perf_counter()
+        window, self.window = self.window, []
+        metrics = {
+            "train/loss": sum(report.loss for report in window) / len(window),
+            "train/lr": window[-1].lr,
+            "train/grad_norm": window[-1].gradient_norm,
+            "train/tokens_per_s": sum(report.tokens for report in window) / (now - self.window_began),
+        }
+        self.window_began = now
+        self._point(metrics, step)
+
+    def _point(self, metrics: dict[str, float], step: int) -> None:
+        self.curves.add(metrics, step)
+        self.hooks.log(metrics, step)
+
+    def _validate(self, trainer: Trainer, module: SupervisedModule, step: int) -> None:
+        assert self.inputs.validation is not None  # noqa: S101 - asked by the caller
+        began = time.perf_counter()
+        loss = validation_loss(module, trainer, self.inputs.validation, _validation_batches(self.inputs))
+        self._point({"val/loss": loss, "val/perplexity": math.exp(min(loss, 700.0))}, step)
+        self.window_began += time.perf_counter() - began
+
+    def _save(self, trainer: Trainer, module: SupervisedModule, step: int) -> None:
+        state = {"step": step, "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            state["cuda_rng"] = torch.cuda.get_rng_state_all()
+        facts = {"epoch": self.plan.epoch_of(step - 1), "metrics": self.curves.latest()}
+        dtype = _held_dtype(self.inputs)
+        checkpoints.save(
+            self.checkpoints,
+            step,
+            lambda folder: save_folder(module.model, self.inputs.tokenizer, folder, dtype),
+            state,
+            facts,
+        )
+        checkpoints.prune(self.checkpoints, self.recipe.keep_checkpoints)
+
+
+def _validation_batches(inputs: FitInputs) -> tuple[int, int, int]:
+    """Return rows a batch, most batches (0: all) and the padding token."""
+    config: TrainingConfig = inputs.recipe.training_config
+    assert config.data_config is not None  # noqa: S101 - cross_checks refused it
+    most = config.max_validation_steps or 0
+    pad = inputs.tokenizer.pad_token_id
+    return config.data_config.batch_size, max(0, most), pad if pad is not None else 0
