@@ -1,0 +1,50 @@
+r"""basic::regex_parser_math_response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llsflow.scorers.base import NO_ANSWER, Params, ScoreRow, answers, unscored
+from llsflow.scorers.parsing import Parser, RegexScorer, RegexTimeoutError
+
+# the braces inside the box are balanced; the greedy start makes the last one count
+_BOXED = r"\\boxed\s*\{(?P<answer>(?:[^{}]++|\{(?&answer)\})*+)\}"
+FINAL_ANSWER = r"(?s:.*)(?i:final\s+answer\s+is)\s*:?\s*\$*\s*" + _BOXED
+_ANY_BOX = r"(?s:.*)" + _BOXED
+
+
+class MathResponse(RegexScorer):
+    r"""1.0 when the generated final answer equals the expected one in value; else 0.0.
+
+    Reads `final answer is: $\boxed{…}$`, the last one in the text. LaTeX, fractions, decimals, roots, tuples
+    and intervals are compared by value: `\frac{1}{2}` is `0.5`. The expected answer may be the bare value or a
+    worked solution that ends in a box. `parsed_answer` is what was read, null when nothing was.
+
+    Source: Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858) for the form of the final answer.
+    """
+
+    id = "basic::regex_parser_math_response"
+    default_regexes = (FINAL_ANSWER,)
+
+    def prepare(self, params: Params | None = None) -> ScoreRow:
+        """Return the function that scores one row."""
+        from llsflow.scorers.equivalence import UndecidedError, equivalent
+
+        parse = Parser(self.regexes(params))
+        parse_expected = Parser((*self.regexes(params), _ANY_BOX))
+
+        def score(row: Mapping[str, Any]) -> dict[str, Any]:
+            pair = answers(row)
+            if pair is None:
+                return unscored(NO_ANSWER, parsed_answer=None)
+            parsed = None
+            try:
+                parsed = parse(pair[1])
+                expected = parse_expected(pair[0])
+                same = parsed is not None and equivalent(pair[0] if expected is None else expected, parsed)
+            except (RegexTimeoutError, UndecidedError) as error:
+                return unscored(str(error), parsed_answer=parsed)
+            return {"score": 1.0 if same else 0.0, "parsed_answer": parsed}
+
+        return score

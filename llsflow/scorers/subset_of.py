@@ -1,0 +1,25 @@
+"""basic::subset_of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, unscored
+
+
+class SubsetOf(Scorer):
+    """1.0 when the expected answer stands somewhere in the generated answer; else 0.0."""
+
+    id = "basic::subset_of"
+
+    def prepare(self, params: Params | None = None) -> ScoreRow:
+        """Return the function that scores one row."""
+        return _score
+
+
+def _score(row: Mapping[str, Any]) -> dict[str, Any]:
+    pair = answers(row)
+    if pair is None:
+        return unscored(NO_ANSWER)
+    return {"score": 1.0 if pair[0] in pair[1] else 0.0}
