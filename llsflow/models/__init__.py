@@ -1,0 +1,1 @@
+"""Models: described without loading, built, loaded, saved, and asked in this process."""
