@@ -6,12 +6,13 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llsflow.errors import StorageError
+from llsflow.errors import Stopped, StorageError
 
 
 def home() -> Path:
@@ -79,15 +80,30 @@ def read_json(path: Path) -> Any | None:
 
 
 @contextlib.contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock `name` under LLSFLOW_HOME against every other process."""
-    from filelock import FileLock
+def locked(name: str, waiting_for: str = "another run", stop: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Hold the lock `name` under LLSFLOW_HOME against every other process.
+
+    Raises:
+        Stopped: `stop` said so while another process held the lock.
+        StorageError: the lock's file cannot be written.
+    """
+    from filelock import FileLock, Timeout
 
     path = home() / "locks" / f"{name}.lock"
     with storage_errors(home()):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(str(path))
-        lock.acquire()
+        told = False
+        while True:
+            try:
+                lock.acquire(timeout=0.2)
+                break
+            except Timeout:
+                if stop():
+                    raise Stopped(f"stopped while waiting for {waiting_for}") from None
+                if not told:
+                    logging.getLogger("llsflow").info("waiting for %s (it holds %s)", waiting_for, path)
+                    told = True
     try:
         yield
     finally:

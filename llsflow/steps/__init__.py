@@ -1,0 +1,60 @@
+"""The kinds of step: what runs each, and which files are its code.
+
+A step is a plain function `run(context) -> summary`; nothing here knows Prefect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llsflow.steps.session import StepContext
+
+PACKAGE = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class StepKind:
+    """A kind of step."""
+
+    module: str
+    """Module with `run`; imported when a step of this kind runs, as it may be heavy."""
+    code: tuple[str, ...]
+    """Files and folders of the package that decide the result: a change in them makes the step run again."""
+    retries: int = 0
+    """Further tries after a failure that may pass (a service that does not answer)."""
+
+    def function(self) -> Callable[[StepContext], dict[str, Any]]:
+        """Return the step function."""
+        run: Callable[[StepContext], dict[str, Any]] = importlib.import_module(self.module).run
+        return run
+
+
+@cache
+def code_version(kind: str) -> str:
+    """Return the sha256 (hex) of the step's source files."""
+    found = hashlib.sha256()
+    for entry in STEPS[kind].code:
+        path = PACKAGE / entry
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
+
+
+STEPS: dict[str, StepKind] = {
+    "model": StepKind("llsflow.steps.model", ("models/build.py", "steps/model.py")),
+    "prepare": StepKind("llsflow.steps.prepare", ("data", "steps/prepare.py")),
+    "train": StepKind("llsflow.steps.train", ("training", "losses", "models/load.py", "steps/train.py")),
+    "export": StepKind("llsflow.steps.export", ("models/load.py", "steps/export.py")),
+    "evaluate": StepKind(
+        "llsflow.steps.evaluate", ("evals.py", "scorers", "models/load.py", "models/local.py", "steps/evaluate.py")
+    ),
+    "compare": StepKind("llsflow.steps.compare", ("scorers/intervals.py", "steps/compare.py")),
+    "record": StepKind("llsflow.steps.record", ("report.py", "steps/record.py"), retries=2),
+}

@@ -1,0 +1,44 @@
+"""Step `compare`: the tuned model against the base, on the same rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llsflow import home
+from llsflow.schema.plan import StepResult
+from llsflow.scorers.intervals import paired_difference
+from llsflow.steps.session import StepContext
+
+HEADLINES = ("accuracy", "weighted_average", "average", "median")
+"""The aggregation that stands for a scoring function in tables, the first that it has."""
+
+
+def run(context: StepContext) -> dict[str, Any]:
+    """Return one table row for each scoring function: both scores, and their paired difference."""
+    base, tuned = context.inputs["base"], context.inputs["tuned"]
+    table = []
+    for scorer, metrics in tuned.summary["scores"].items():
+        paired = paired_difference(_scores(base, scorer), _scores(tuned, scorer), context.step.settings["seed"])
+        row = {"benchmark": tuned.summary["benchmark"], "scorer": scorer, "rows": tuned.summary["rows"]}
+        for name, result in (("base", base.summary["scores"][scorer]), ("tuned", metrics)):
+            metric, value, interval = headline(result)
+            row |= {"metric": metric, name: value, f"{name}_interval": interval}
+        table.append({**row, "difference": paired["difference"], "interval": paired["confidence_interval_95"]})
+    context.run.log_metrics(
+        {f"eval/{row['benchmark']}/difference": row["difference"] for row in table if row["difference"] is not None}
+    )
+    return {"table": table}
+
+
+def _scores(result: StepResult, scorer: str) -> list[Any]:
+    response = home.read_json(Path(result.folder) / "response.json") or {}
+    return [row["score"] for row in response["scores"][scorer]["score_rows"]]
+
+
+def headline(metrics: dict[str, dict[str, Any]]) -> tuple[str, float | None, list[float] | None]:
+    """Return name, value and 95 % interval of the aggregation that stands for a scoring function."""
+    for name in HEADLINES:
+        if name in metrics:
+            return name, metrics[name][name], metrics[name].get("confidence_interval_95")
+    return next(iter(metrics), ""), None, None

@@ -1,0 +1,77 @@
+"""Step `evaluate`: a model's answers to a benchmark's rows, and their scores."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from llsflow import home
+from llsflow.data.dataset import DatasetSource, rows_of
+from llsflow.errors import Stopped
+from llsflow.evals import evaluate, per_row_table
+from llsflow.models.local import Generation, LocalModel
+from llsflow.schema.benchmarks import Benchmark, ModelCandidate
+from llsflow.schema.datasets import DatasetConfig
+from llsflow.steps.prepare import model_folder
+from llsflow.steps.session import Progress, StepContext
+
+
+def run(context: StepContext) -> dict[str, Any]:
+    """Write `response.json` (the spec's EvaluateResponse) and `rows.jsonl` (one line a row)."""
+    settings, where = context.step.settings, context.step.locations
+    benchmark = Benchmark.model_validate({**settings["benchmark"], **where["benchmark"]})
+    config = benchmark.benchmark_config
+    candidate = config.eval_candidate
+    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    data = where["data"]
+    source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
+    rows = [row for _, row in rows_of(source, benchmark.dataset_id)][: config.num_examples]
+    model = LocalModel.load(
+        model_folder(context), dtype=settings["dtype"], device=where["device"], **where["tokenizer"]
+    )
+    generations: list[Generation] = []
+
+    def generate(conversations: list[Any]) -> list[str]:
+        generations.extend(
+            model.generate(
+                conversations,
+                candidate.sampling_params,
+                batch_size=benchmark.batch_size,
+                seed=settings["seed"],
+                on_progress=lambda done: context.report(Progress(done, len(rows), "rows")),
+                stopping=context.session.stopping,
+            )
+        )
+        if len(generations) < len(rows):
+            raise Stopped(f"stopped after {len(generations)} of {len(rows)} rows")
+        return [generation.text for generation in generations]
+
+    response = evaluate(
+        rows,
+        generate,
+        benchmark.scoring_functions,
+        scoring_params=config.scoring_params,
+        system_message=candidate.system_message.content if candidate.system_message else None,
+    )
+    table = per_row_table(rows, [generation.prompt for generation in generations], response)
+    home.write_json(context.folder / "response.json", response.model_dump(mode="json"))
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
+    home.write_aside(context.folder / "rows.jsonl", lines)
+    scores = {name: result.aggregated_results for name, result in response.scores.items()}
+    context.run.log_dataset(benchmark.dataset_id, settings["data"]["digest"], len(rows), source.name, context="eval")
+    context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
+    context.run.log_table(table, "rows.json")
+    return {"benchmark": benchmark.benchmark_id, "model": where["label"], "rows": len(rows), "scores": scores}
+
+
+def flat_metrics(prefix: str, scores: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return every number of the aggregated results under a name of its own."""
+    several = len(scores) > 1
+    return {
+        "/".join([prefix, *([name.replace("::", ".")] if several else []), key]): float(value)
+        for name, metrics in scores.items()
+        for values in metrics.values()
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

@@ -1,0 +1,63 @@
+"""Step `prepare`: rows to token ids with a loss mask."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llsflow import home
+from llsflow.data.dataset import DatasetSource, rows_of
+from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, tokenize
+from llsflow.models.load import load_tokenizer
+from llsflow.schema.datasets import DatasetConfig
+from llsflow.steps.session import Progress, StepContext
+
+PREVIEWED = 3
+"""Rows whose mask is shown in the report."""
+
+
+def run(context: StepContext) -> dict[str, Any]:
+    """Write `train/` and, where there is a validation set, `validation/`."""
+    where = context.step.locations
+    tokenizer = load_tokenizer(model_folder(context), **where["tokenizer"])
+    settings = TokenSettings(**context.step.settings["tokens"])
+    facts: dict[str, TokenFacts] = {}
+    for part in ("train", "validation"):
+        if part not in where["data"]:
+            continue
+        facts[part], table = _tokenize(context, part, tokenizer, settings)
+        if part == "train":
+            shown = [preview(table, row, tokenizer.decode) for row in range(min(PREVIEWED, facts[part].rows))]
+            home.write_json(context.folder / "preview.json", shown)
+    summary = {part: asdict(found) for part, found in facts.items()}
+    context.run.log_params(
+        {f"{part}.{name}": value for part, found in summary.items() for name, value in found.items()}
+    )
+    return summary
+
+
+def _tokenize(
+    context: StepContext, part: str, tokenizer: Any, settings: TokenSettings
+) -> tuple[TokenFacts, TokenTable]:
+    data = context.step.locations["data"][part]
+    source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
+    rows = rows_of(source, data["dataset_id"])
+    table, facts = tokenize(
+        rows,
+        source.name,
+        tokenizer,
+        settings,
+        lambda done: context.report(Progress(done, len(rows), f"{part} rows")),
+    )
+    table.save(context.folder / part)
+    digest = context.step.settings["data"][part]["digest"]
+    context.run.log_dataset(data["dataset_id"], digest, len(rows), source.name, context="training")
+    return facts, table
+
+
+def model_folder(context: StepContext) -> str:
+    """Return the model that a step starts from: the one an earlier step wrote, or the user's."""
+    if "model" in context.inputs:
+        return str(Path(context.inputs["model"].folder) / "model")
+    return str(context.step.locations["model"])
