@@ -1,0 +1,195 @@
+"""basic::regex_parser_math_response: reading the final answer and comparing it by value."""
+
+from __future__ import annotations
+
+import threading
+import time
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llsflow.schema.scoring import RegexParserScoringFnParams
+from llsflow.scorers import equivalence
+from llsflow.scorers.equivalence import UndecidedError, Worker, equivalent
+from llsflow.scorers.latex import UnreadableError, normalise, parse, rational
+from llsflow.scorers.math_response import MathResponse
+
+
+def score(expected: Any, generated: str) -> dict[str, Any]:
+    return MathResponse().score({"expected_answer": expected, "generated_answer": generated})
+
+
+@pytest.mark.parametrize(
+    ("generated", "answer"),
+    [
+        (r"The final answer is: $\boxed{5}$. I hope it is correct.", "5"),
+        (r"final answer is $\boxed{5}$", "5"),
+        (r"Final Answer is: \boxed{ 5 }", "5"),
+        ("final answer is: $\\boxed{4}$\nNo: the final answer is: $\\boxed{5}$", "5"),
+        (r"final answer is: $\boxed{\frac{1}{\sqrt{2}}}$", r"\frac{1}{\sqrt{2}}"),
+        (r"\boxed{5}", None),
+        ("the final answer is 5", None),
+        (r"final answer is: $\boxed{5", None),
+    ],
+)
+def test_the_last_boxed_final_answer_is_read(generated: str, answer: str | None) -> None:
+    result = score("5", generated)
+    assert result["parsed_answer"] == answer
+    assert result["score"] == float(answer == "5")
+
+
+@pytest.mark.parametrize("expected", ["0.5", 0.5, r"\frac{1}{2}", r"so $x = \boxed{\frac12}$.", "$1/2$"])
+def test_the_expected_answer_may_be_a_plain_value_or_a_solution(expected: Any) -> None:
+    assert score(expected, r"final answer is: $\boxed{0.50}$")["score"] == 1.0
+
+
+SAME = [
+    (r"\frac{1}{2}", "0.5"),
+    (r"\frac12", "1/2"),
+    (r"\dfrac{3}{4}", r"\tfrac34"),
+    ("1,234,567", "1234567"),
+    ("x = 5", "5"),
+    (r"3\frac{1}{2}", "3.5"),
+    (r"5\text{ cm}", "5"),
+    (r"12\%", "12"),
+    (r"90^\circ", "90"),
+    (r"\$7.50", "7.5"),
+    (r"\left(1,\,2\right)", "(1, 2)"),
+    (r"\text{Monday}", "Monday"),
+    ("-1/3", r"\frac{-1}{3}"),
+    ("10^{-3}", "0.001"),
+    ("2^{10}", "1024"),
+    (r"\{1, 2\}", r"\{1,2\}"),
+    (r"(-\infty, \frac{1}{2}]", r"(-\infty,0.5]"),
+    (r"2\cdot 3 \pi", r"6\pi"),
+    (r"\sqrt{8}", r"2\sqrt2"),
+    (r"\frac{\sqrt{3}}{3}", r"\frac{1}{\sqrt{3}}"),
+    (r"\sqrt[3]{8}", "2"),
+    ("(x+1)^2", "x^2+2x+1"),
+    (r"\sin^2 x + \cos^2 x", "1"),
+    (r"\log_2 8", "3"),
+    (r"e^{x} e", "e^{x+1}"),
+    ("sqrt(2)/2", r"\frac{\sqrt{2}}{2}"),
+    ("|-3|", "3"),
+]
+DIFFERENT = [
+    ("0.333", "1/3"),
+    ("1,234", "1234.5"),
+    ("(1,2)", "(2,1)"),
+    ("(1,2)", "[1,2]"),
+    ("(1,2)", "(1,2,3)"),
+    ("no", "on"),
+    ("Monday", "Tuesday"),
+    ("x", "y"),
+    ("x^2", "2x"),
+    (r"\sqrt{2}", "1.414"),
+    ("5", ""),
+    ("1/0", "2/0"),
+    ("x_1", "x_2"),
+    (r"\infty", r"-\infty"),
+    ("__import__('os').system('true')", "0"),
+]
+
+
+@pytest.mark.parametrize(("left", "right"), SAME)
+def test_same_value(left: str, right: str) -> None:
+    assert equivalent(left, right)
+    assert equivalent(right, left)
+
+
+@pytest.mark.parametrize(("left", "right"), DIFFERENT)
+def test_another_value(left: str, right: str) -> None:
+    assert not equivalent(left, right)
+    assert not equivalent(right, left)
+
+
+@given(st.fractions(max_denominator=10_000), st.fractions(max_denominator=10_000))
+@settings(max_examples=200, deadline=None)
+def test_rational_arithmetic_is_exact(a: Fraction, b: Fraction) -> None:
+    text = rf"\frac{{{a.numerator}}}{{{a.denominator}}} - ({b.numerator}/{b.denominator})"
+    assert rational(parse(normalise(text))) == a - b
+
+
+@given(st.text(alphabet="0123456789xyei+-*/^_(){}[]|,.\\ sqrtfacpin$=", max_size=60))
+@settings(max_examples=500, deadline=None)
+def test_any_text_is_read_or_refused_and_normalising_never_fails(text: str) -> None:
+    try:
+        rational(parse(normalise(text)))
+    except UnreadableError:
+        return
+
+
+@pytest.mark.parametrize("text", ["(" * 200 + "1" + ")" * 200, "1+" * 500 + "1", "2^{" * 100 + "2" + "}" * 100])
+def test_deep_and_long_answers_are_refused(text: str) -> None:
+    with pytest.raises(UnreadableError, match=r"over \d+"):
+        parse(text)
+
+
+def test_a_number_too_large_to_hold_has_no_exact_value() -> None:
+    assert rational(parse("9^{9^{9}}")) is None
+    assert rational(parse("(9^{500})^{500}")) is None
+
+
+HARD = ("9^{9^{9^{9}}}", "1+9^{9^{9^{9}}}")
+
+
+def test_sympy_is_stopped_at_the_limit_off_the_main_thread_and_works_again() -> None:
+    worker, outcome = Worker(), []
+
+    def ask() -> None:
+        try:
+            worker.equal(parse(HARD[0]), parse(HARD[1]), time_limit_seconds=0.3)
+        except UndecidedError as error:
+            outcome.append(str(error))
+        outcome.append(str(worker.equal(parse("x+x"), parse("2x"))))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(timeout=120)
+    worker.close()
+    assert outcome == ["sympy could not decide in 0.3 s", "True"]
+
+
+def test_close_leaves_no_process() -> None:
+    worker = Worker()
+    assert worker.equal(parse("x"), parse("x"))
+    process = worker._process
+    assert process is not None
+    worker.close()
+    assert process.poll() is not None
+
+
+def test_the_process_ends_by_itself_when_its_owner_is_gone() -> None:
+    worker = Worker()
+    assert worker.equal(parse("x"), parse("x"))
+    process = worker._process
+    assert process is not None
+    assert process.stdin is not None
+    process.stdin.close()
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.returncode == 0
+    worker.close()
+
+
+def test_an_undecided_row_is_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def undecided(*_: object, **__: object) -> bool:
+        raise UndecidedError("sympy could not decide in 3 s")
+
+    monkeypatch.setattr(equivalence.WORKER, "equal", undecided)
+    result = score("12345 x + x", r"final answer is: $\boxed{12346 x}$")
+    assert result == {
+        "score": None,
+        "parsed_answer": "12346 x",
+        "unscored": "sympy could not decide in 3 s",
+    }
+
+
+def test_own_regexes() -> None:
+    params = RegexParserScoringFnParams(parsing_regexes=[r"#### (.*)"])
+    row = {"expected_answer": "6 * 7 is 42\n#### 42", "generated_answer": "#### 42.0"}
+    assert MathResponse().score(row, params) == {"score": 1.0, "parsed_answer": "42.0"}
