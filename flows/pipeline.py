@@ -1,0 +1,275 @@
+"""A Plan as a Prefect flow: one task run for each step, in this process and in this thread."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.flow_engine import run_flow_sync
+from prefect.flows import Flow
+from prefect.logging import get_run_logger
+from prefect.states import Cancelled, Completed, Failed, Pending
+from prefect.utilities.urls import url_for
+
+from llsflow.errors import LlsflowError, Stopped, UnavailableError
+from llsflow.schema.plan import Plan, Step, StepResult
+from llsflow.steps.session import Session
+
+from .ledger import Ledger
+from .page import Page, publish_link, publish_table
+
+Execute = Callable[[Step, Session, Mapping[str, StepResult]], tuple[StepResult, bool]]
+"""Runs one step: its result, and whether it was there already."""
+
+FLOW_NAME = "llsflow"
+TABLE_KINDS = ("compare", "record")
+"""Kinds of step whose summary may hold the result table."""
+
+_PASSING = (UnavailableError, OSError)
+"""What another try may mend; every other LlsflowError is the user's to mend."""
+
+logger = logging.getLogger("llsflow.flows")
+
+
+class PrefectLost(Exception):
+    """Prefect could not run a step; the step itself is not at fault."""
+
+
+@dataclass
+class Pipeline:
+    """One run of a plan."""
+
+    plan: Plan
+    session: Session
+    execute: Execute
+    retries: Mapping[str, int]
+    """Further tries, by kind of step."""
+    retry_seconds: float
+    """Before the first further try; twice as long before each one after."""
+    ledger: Ledger
+    page: Page
+    results: dict[str, StepResult] = field(default_factory=dict)
+    error: BaseException | None = None
+    """What ended the run: raised by a step, not by Prefect."""
+    _tries: dict[str, int] = field(default_factory=dict)
+    _skipped: int = 0
+
+    def run(self) -> dict[str, StepResult]:
+        """Run every step and return the results by name.
+
+        A Prefect server that dies in the middle costs the run its page, not its results: what is left
+        is run without it, with a warning.
+
+        Raises:
+            UnavailableError: Prefect did not answer before the first step.
+            LlsflowError: whatever a step raised, unchanged.
+        """
+        with get_client(sync_client=True) as client:
+            flow = self._flow()
+            flow_run = self._register(client, flow)
+            with self.ledger.running(flow_run.id, self.plan.key):
+                state = self._run_flow(flow, flow_run)
+                acknowledged = state is not None
+                self.ledger.ended(flow_run.id, state or self._verdict(), acknowledged=acknowledged)
+        if self.error is not None:
+            self._raise()
+        if not acknowledged:
+            self._warn_lost()
+        return self.results
+
+    def _raise(self) -> NoReturn:
+        """Raise what a step raised, as it raised it."""
+        error = self.error
+        assert error is not None  # noqa: S101 - for the type checker
+        # A reference to the error from here would keep every frame of the step alive with it.
+        self.error = None
+        raise error
+
+    def _register(self, client: SyncPrefectClient, flow: Flow[Any, Any]) -> FlowRun:
+        """Settle the dead runs of this home, then make the flow run of this one."""
+        experiment = self.plan.experiment
+        benchmark = experiment.benchmark
+        tags = ["llsflow", experiment.name, experiment.model.model_id]
+        try:
+            for crashed in self.ledger.settle(client):
+                logger.info("flow run %s had crashed; Prefect knows it now", crashed)
+            flow_run = client.create_flow_run(
+                flow,
+                parameters=self._parameters(),
+                name=f"{experiment.name}-{self.plan.key[:8]}",
+                # Tags stay on the flow run: each tag of a task run costs a request when it begins.
+                tags=[*tags, benchmark.benchmark_id] if benchmark else tags,
+                state=Pending(),
+            )
+        except Exception as error:
+            raise UnavailableError(
+                f"the Prefect server at {client.api_url} did not take the run: {_one_line(error)}; "
+                "run the same command again"
+            ) from error
+        self.session.flow_url = url_for(flow_run)
+        return flow_run
+
+    def _parameters(self) -> dict[str, Any]:
+        return {"experiment": self.plan.experiment.name, "plan": self.plan.key, "mlflow_run": self.session.run.id}
+
+    def _flow(self) -> Flow[Any, Any]:
+        def llsflow() -> State[Any]:
+            """Fine-tune, evaluate and record, as one plan says."""
+            return self._walk()
+
+        return Flow(
+            llsflow, name=FLOW_NAME, validate_parameters=False, persist_result=False, description=_about(self.plan)
+        )
+
+    def _run_flow(self, flow: Flow[Any, Any], flow_run: FlowRun) -> State[Any] | None:
+        """Run the flow; return its last state, or None when Prefect was lost on the way and we went on."""
+        self._outer_sigterm = _sigterm_handler()
+        try:
+            state = run_flow_sync(flow, flow_run=flow_run, return_type="state")
+        except Exception as lost:
+            if self.error is None:
+                logger.warning(
+                    "the Prefect server stopped answering (%s): the run goes on without its page", _one_line(lost)
+                )
+                self._go_on_alone()
+            return None
+        return state if isinstance(state, State) else None
+
+    def _walk(self) -> State[Any]:
+        """The body of the flow."""
+        if self._outer_sigterm is not None:
+            # Prefect put its own handler in place; the caller's knows how to stop at a step's boundary.
+            signal.signal(signal.SIGTERM, self._outer_sigterm)
+        publish_link("mlflow", self.plan.experiment.name, "MLflow run", self.session.tracking.page(self.session.run.id))
+        states: dict[str, State[Any]] = {}
+        with self.page.open(), _watching(self.session, self.page):
+            for step in self.plan.steps:
+                before = [states[name] for name in step.inputs.values()]
+                state = self._task(step)(wait_for=before, return_state=True)
+                states[step.name] = state
+                if self.error is not None:
+                    break
+                if step.name not in self.results:
+                    raise PrefectLost(state.message or f"{step.name} ended as {state.name}")
+        return self._verdict()
+
+    def _verdict(self) -> State[Any]:
+        """Return the state in which the flow run ends."""
+        if self.error is not None:
+            return _failure(self.error)
+        done = len(self.results) - self._skipped
+        return Completed(message=f"{done} steps run, {self._skipped} skipped")
+
+    def _task(self, step: Step) -> Task[..., Any]:
+        tries = self.retries.get(step.kind, 0)
+
+        def run_step() -> State[Any]:
+            with self.page.step(step):
+                return self._one_try(step)
+
+        def may_pass(_task: Task[..., Any], _task_run: TaskRun, _state: State[Any]) -> bool:
+            return self.error is None
+
+        return Task(
+            run_step,
+            name=step.kind,
+            task_run_name=step.name.replace("{", "{{").replace("}", "}}"),
+            description=step.reason or None,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            retries=tries,
+            retry_delay_seconds=[self.retry_seconds * 2**n for n in range(tries)] or None,
+            retry_jitter_factor=0.2 if tries else None,
+            retry_condition_fn=may_pass,
+        )
+
+    def _one_try(self, step: Step) -> State[Any]:
+        """Run the step within its task run; raise only what Prefect shall answer with another try."""
+        tried = self._tries[step.name] = self._tries.get(step.name, 0) + 1
+        try:
+            result, skipped = self._run_step(step)
+        except _PASSING as error:
+            if tried <= self.retries.get(step.kind, 0):
+                raise
+            self.error = error
+            return self._told(error)
+        except BaseException as error:
+            self.error = error
+            if isinstance(error, Exception):
+                return self._told(error)
+            raise
+        if step.kind in TABLE_KINDS:
+            publish_table("results", self.plan.experiment.name, result.summary.get("table"))
+        if skipped:
+            return Completed(name="Skipped", message=step.reason or "done by an earlier run")
+        return Completed(message=f"{result.seconds:.1f} s, in {result.folder}")
+
+    def _run_step(self, step: Step) -> tuple[StepResult, bool]:
+        result, skipped = self.execute(step, self.session, self.results)
+        self.results[step.name] = result
+        self._skipped += skipped
+        return result, skipped
+
+    def _told(self, error: Exception) -> State[Any]:
+        """Return the state that an error ends in; its sentence, or the traceback of a mistake of ours."""
+        run_logger = get_run_logger()
+        if isinstance(error, LlsflowError):
+            run_logger.log(logging.INFO if isinstance(error, Stopped) else logging.ERROR, "%s", error)
+        else:
+            run_logger.error("%s", _one_line(error), exc_info=error)
+        return _failure(error)
+
+    def _go_on_alone(self) -> None:
+        """Run what is left without Prefect."""
+        try:
+            for step in self.plan.steps:
+                if step.name not in self.results:
+                    self._run_step(step)
+        except BaseException as error:
+            self.error = error
+
+    def _warn_lost(self) -> None:
+        logger.warning("every step is done, but Prefect does not know it: its page is set right by the next run")
+
+
+def _failure(error: BaseException) -> State[Any]:
+    if isinstance(error, Stopped):
+        return Cancelled(message=str(error))
+    if isinstance(error, LlsflowError):
+        return Failed(message=str(error))
+    return Failed(message=_one_line(error))
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+
+
+def _about(plan: Plan) -> str:
+    lines = [plan.experiment.description] if plan.experiment.description else []
+    return "\n\n".join([*lines, "Compiled by llsflow from one YAML: " + " → ".join(s.name for s in plan.steps)])
+
+
+def _sigterm_handler() -> Callable[..., Any] | None:
+    """Return the handler that the caller put in place for SIGTERM, where there is one to keep."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    handler = signal.getsignal(signal.SIGTERM)
+    return handler if callable(handler) else None
+
+
+@contextlib.contextmanager
+def _watching(session: Session, page: Page) -> Iterator[None]:
+    session.watchers.append(page)
+    try:
+        yield
+    finally:
+        session.watchers.remove(page)

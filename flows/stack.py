@@ -1,0 +1,252 @@
+"""The local Prefect server: one for each LLSFLOW_HOME, started once and kept; imports no Prefect."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from llsflow.errors import Stopped, UnavailableError
+from llsflow.home import home, locked, read_json, storage_errors, write_json
+
+from . import environment as settings
+from .processes import end, is_alive, started_at
+
+DEFAULT_PORT = 4200
+_HOST = "127.0.0.1"
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_POLL_SECONDS = 0.1
+_LOG_BYTES = 4_000_000
+_STARTS = 3
+
+_spawned: list[subprocess.Popen[bytes]] = []
+"""Servers that this process started: kept so that the end of one is collected, never waited for."""
+
+
+@dataclass(frozen=True)
+class ServerRecord:
+    """What <home>/prefect/server.json says about the server of this home."""
+
+    pid: int
+    port: int
+    url: str
+    """Of the page; the API is under /api."""
+    started: str
+    """Mark of the process (see processes.started_at): the process id may be another's by now."""
+
+    @property
+    def api_url(self) -> str:
+        """Address of the API."""
+        return f"{self.url}/api"
+
+    def lives(self) -> bool:
+        """Return whether that very process still runs."""
+        for process in _spawned:
+            process.poll()
+        return is_alive(self.pid, self.started)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of the Prefect server that a run would use."""
+
+    url: str | None
+    """Address of the API; None: no server was started."""
+    local: bool
+    """Whether it is the server of this home, and not one that PREFECT_API_URL names."""
+    pid: int | None
+    healthy: bool
+
+
+class LocalPrefect:
+    """The Prefect server that runs use: this home's own, or the one that PREFECT_API_URL names."""
+
+    def __init__(self, port: int = DEFAULT_PORT) -> None:
+        self.folder = home() / "prefect"
+        self.external = _external_url()
+        self._port = port
+
+    @property
+    def log_file(self) -> Path:
+        """Where the local server writes what it has to say."""
+        return self.folder / "server.log"
+
+    def start(self) -> None:
+        """Start the local server unless it runs already; return at once, while it still boots.
+
+        Raises:
+            StorageError: its folder cannot be written.
+        """
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            settings.write_client_logging(self.folder)
+        if self.external:
+            return
+        with locked("prefect"):
+            record = self._record()
+            if record is None or not record.lives():
+                self._spawn()
+
+    def wait(self, timeout: float = 180.0, stopping: Callable[[], bool] = lambda: False) -> str:
+        """Return the address of the API as soon as it answers.
+
+        Raises:
+            UnavailableError: it does not answer within `timeout` seconds, or it ended while it booted.
+            Stopped: `stopping` said so in the meantime.
+        """
+        if self.external:
+            return _probe_external(self.external)
+        deadline = time.monotonic() + timeout
+        starts = 1
+        while True:
+            record = self._record()
+            if record is None or not record.lives():
+                if starts == _STARTS or not self._lost_its_port(record):
+                    raise UnavailableError(
+                        "the local Prefect server ended while it started: "
+                        f"{self._last_words()}; see {self.log_file}, then run the same command again"
+                    )
+                starts += 1
+                self.start()
+            elif self._answers(record):
+                return record.api_url
+            if stopping():
+                raise Stopped("stopped while the Prefect server was starting: nothing has run yet")
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    f"the local Prefect server did not answer within {timeout:.0f} seconds; see {self.log_file}"
+                )
+            time.sleep(_POLL_SECONDS)
+
+    def stop(self) -> bool:
+        """End the local server; return whether one ran."""
+        if self.external:
+            return False
+        with locked("prefect"):
+            record = self._record()
+            (self.folder / "server.json").unlink(missing_ok=True)
+            if record is None or not record.lives():
+                return False
+            end(record.pid, record.started)
+            record.lives()
+            return True
+
+    def status(self) -> Status:
+        """Return what a run would use now; starts nothing."""
+        if self.external:
+            return Status(self.external, local=False, pid=None, healthy=_is_healthy(self.external, 3.0))
+        record = self._record()
+        if record is None or not record.lives():
+            return Status(None, local=True, pid=None, healthy=False)
+        return Status(record.api_url, local=True, pid=record.pid, healthy=self._answers(record))
+
+    def environment(self) -> dict[str, str]:
+        """Return what to set in os.environ before Prefect is imported; call it after start()."""
+        record = None if self.external else self._record()
+        api_url = self.external or (record.api_url if record else f"http://{_HOST}:{self._port}/api")
+        return settings.client_environment(self.folder, api_url, local=self.external is None)
+
+    def _record(self) -> ServerRecord | None:
+        found = read_json(self.folder / "server.json")
+        try:
+            return ServerRecord(**found) if isinstance(found, dict) else None
+        except TypeError:  # not ours, or of another version
+            return None
+
+    def _spawn(self) -> None:
+        port = _free_port(self._port)
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
+            self.log_file.replace(self.log_file.with_suffix(".log.1"))
+        with self.log_file.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Prefect reads .env, prefect.toml and pyproject.toml of its working folder: not the user's.
+                cwd=self.folder,
+                env=settings.server_environment(self.folder, port),
+                # Ctrl-C in the user's terminal and the end of this process leave the server alone.
+                start_new_session=True,
+            )
+        _spawned.append(process)
+        started = started_at(process.pid) or ""
+        url = f"http://{_HOST}:{port}"
+        write_json(
+            self.folder / "server.json",
+            {"pid": process.pid, "port": port, "url": url, "started": started},
+        )
+
+    def _answers(self, record: ServerRecord) -> bool:
+        """Return whether this home's server answers, and not another that took its port meanwhile."""
+        if not _is_healthy(record.api_url, 1.0):
+            return False
+        found = _get(f"{record.api_url}/admin/settings", 5.0)
+        return isinstance(found, dict) and found.get("home") == str(self.folder)
+
+    def _lost_its_port(self, record: ServerRecord | None) -> bool:
+        """Return whether the server ended because another program took the port first."""
+        return record is None or "already in use" in self._last_words()
+
+    def _last_words(self) -> str:
+        """Return the last line that the server wrote."""
+        try:
+            with self.log_file.open("rb") as log:
+                log.seek(max(0, self.log_file.stat().st_size - 4_000))
+                lines = log.read().decode("utf-8", errors="replace").split("\n")
+        except FileNotFoundError:
+            return "it wrote nothing"
+        said = [line.strip() for line in lines if line.strip() and line.strip() != "Server stopped!"]
+        return said[-1][:200] if said else "it wrote nothing"
+
+
+def _external_url() -> str | None:
+    """Return the API that the user's environment names, unless it is one that we put there ourselves."""
+    url = os.environ.get("PREFECT_API_URL") or None
+    return None if url == os.environ.get(settings.OURS) else url
+
+
+def _probe_external(url: str) -> str:
+    if not _is_healthy(url, 3.0):
+        raise UnavailableError(
+            f"PREFECT_API_URL is {url}, and nothing answers there: start it, or unset PREFECT_API_URL "
+            "to use a server of llsflow's own"
+        )
+    return url
+
+
+def _is_healthy(api_url: str, timeout_seconds: float) -> bool:
+    return _get(f"{api_url}/health", timeout_seconds) is True
+
+
+def _get(url: str, timeout_seconds: float) -> object:
+    """Return the JSON at a URL, or None where there is none."""
+    import httpx
+
+    # A proxy in the environment cannot reach this machine's loopback.
+    through_proxy = urlsplit(url).hostname not in _LOOPBACK
+    try:
+        answer: object = httpx.get(url, timeout=timeout_seconds, trust_env=through_proxy).json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None
+    return answer
+
+
+def _free_port(preferred: int) -> int:
+    """Return the preferred port when nothing listens on it, else one that the system says is free."""
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # As the server itself binds: a connection of a server that just ended does not keep the port.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise UnavailableError(f"no port is free on {_HOST} for the local Prefect server")
