@@ -1,0 +1,32 @@
+"""Configuration: YAML and overrides -> a checked experiment, or every mistake at once with its place.
+
+Importing this package loads neither Hydra nor OmegaConf; `load_experiment` does.
+"""
+
+from __future__ import annotations
+
+from llsflow.config.completion import complete
+from llsflow.config.folders import (
+    Option,
+    config_source,
+    copy_config,
+    list_options,
+    packaged_conf,
+    resolve_conf_uri,
+)
+from llsflow.config.load import Loaded, load_experiment
+from llsflow.config.output import json_schema, to_yaml
+
+__all__ = [
+    "Loaded",
+    "Option",
+    "complete",
+    "config_source",
+    "copy_config",
+    "json_schema",
+    "list_options",
+    "load_experiment",
+    "packaged_conf",
+    "resolve_conf_uri",
+    "to_yaml",
+]

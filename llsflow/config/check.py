@@ -1,0 +1,144 @@
+"""The checks of a resolved tree, and pydantic's errors in plain words with their places."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from llsflow.config.fields import ROOT, Kind, kind_at
+from llsflow.config.folders import Folders, nearest
+from llsflow.config.overrides import nearest_key
+from llsflow.config.report import ABSENT, Place, Report, dotted
+from llsflow.config.tree import Tree
+from llsflow.schema.experiment import Experiment, Loc, cross_checks
+
+TARGET = "_target_"
+SWITCH = re.compile(r"^(on|off|yes|no|y|n)$", re.IGNORECASE)
+MISREAD_NUMBER = re.compile(r"^[-+]?(0[0-7_]+|\d[\d_]*(:[0-5]?\d)+)$")
+NOTHING_THERE = {"missing", "union_tag_not_found"}
+
+
+def refuse_targets(resolved: dict[str, Any], tree: Tree, report: Report) -> None:
+    """Note and remove every `_target_`: configuration names things, it does not run code."""
+    holder = Tree(resolved)
+    for loc in list(_targets(resolved)):
+        message = f"{dotted(loc)}: configuration never names code; remove it, and name a kind or type instead"
+        report.add(tree.place(loc), message)
+        holder.delete(loc)
+
+
+def _targets(value: Any, loc: Loc = ()) -> Iterator[Loc]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        if key == TARGET:
+            yield (*loc, key)
+        else:
+            yield from _targets(item, (*loc, key))
+
+
+def warn_of_misread_scalars(resolved: dict[str, Any], tree: Tree, report: Report) -> None:
+    """Warn of unquoted scalars that YAML reads as something else, where nothing else would refuse them."""
+    for loc, place in tree.places.items():
+        kind = kind_at(loc)
+        if kind is None or not place.plain or kind.wants_text:
+            continue
+        switch = SWITCH.match(place.plain) and kind.is_open
+        if switch or MISREAD_NUMBER.match(place.plain):
+            value = _found(Tree(resolved).get(loc))
+            report.warn(f'{place}: {dotted(loc)}: {place.plain} is read as {value}: quote it ("{place.plain}")')
+
+
+def check(resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report) -> Experiment | None:
+    """Return the checked record, or None with every mistake noted."""
+    try:
+        experiment = Experiment.model_validate(resolved)
+    except ValidationError as error:
+        for details in error.errors(include_url=False):
+            _note(details, resolved, tree, folders, report)
+        return None
+    for loc, sentence in cross_checks(experiment):
+        if not report.touches(loc):
+            report.add(tree.place(loc), f"{dotted(loc)}: {sentence}")
+    return experiment
+
+
+def untagged(loc: Loc) -> Loc:
+    """Return a location of pydantic's without the tags that it puts in for the members of a union."""
+    kind: Kind | None = ROOT
+    clean: list[str | int] = []
+    for part in loc:
+        if kind and len(kind.records) > 1:
+            tags = {tag: r for r in kind.records for tag in Kind((r,)).keys()["type"].choices}
+            if part in tags:
+                kind = Kind((tags[part],))
+                continue
+        if part == "[key]":
+            continue
+        clean.append(part)
+        kind = kind.child(part) if kind else None
+    return tuple(clean)
+
+
+def _note(details: ErrorDetails, resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report) -> None:
+    loc, code = untagged(details["loc"]), details["type"]
+    if code.startswith("union_tag"):
+        loc = (*loc, "type")
+    if report.explains_absence(loc) or (code == "value_error" and report.touches(loc)):
+        return
+    message = _message(loc, details, tree, folders)
+    place = tree.place(loc[:-1] if code in NOTHING_THERE else loc)
+    if not any(other == place and text.startswith(f"{dotted(loc)}: ") for other, text in report.found):
+        report.add(place, f"{dotted(loc)}: {message}{_misread(place, Tree(resolved).get(loc), loc)}")
+
+
+def _message(loc: Loc, details: ErrorDetails, tree: Tree, folders: Folders) -> str:
+    code = details["type"]
+    kind = kind_at(loc)
+    if code == "extra_forbidden":
+        parent = kind_at(loc[:-1])
+        allowed = f" Allowed here: {', '.join(parent.keys())}" if parent else ""
+        return f"unknown key; {nearest_key(loc, tree)}".rstrip("; ") + (allowed and f";{allowed}")
+    if code == "missing":
+        if len(loc) == 1 and folders.is_group(str(loc[0])):
+            return f"none is chosen: {loc[0]}=NAME (known: {', '.join(folders.options(str(loc[0])))})"
+        return f"is missing, allowed: {kind.words()}" if kind else "is missing"
+    if code == "union_tag_not_found":
+        return f"is missing, allowed: {details['ctx']['expected_tags']}"
+    if code == "union_tag_invalid":
+        tag, tags = details["ctx"]["tag"], details["ctx"]["expected_tags"]
+        return f"found {tag!r}, allowed: {tags}" + _did_you_mean(tag, tags.replace("'", "").split(", "))
+    if code == "value_error":
+        return details["msg"].removeprefix("Value error, ")
+    if kind is None or kind.is_open:
+        return f"found {_found(details['input'])}: {details['msg']}"
+    close = _did_you_mean(details["input"], [str(choice) for choice in kind.choices])
+    return f"found {_found(details['input'])}, allowed: {kind.words()}{close}"
+
+
+def _did_you_mean(found: Any, choices: list[str]) -> str:
+    close = nearest(found, choices) if isinstance(found, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def _misread(place: Place, value: Any, loc: Loc) -> str:
+    kind = kind_at(loc)
+    if value is ABSENT or isinstance(value, str) or not place.plain or not (kind and kind.wants_text):
+        return ""
+    return f' (unquoted {place.plain} is read as {_found(value)}: quote it, "{place.plain}")'

@@ -1,0 +1,355 @@
+"""Hydra's part: the override grammar and the defaults list, over folders that shadow one another.
+
+Hydra reads the grammar and decides which files take part in which order; files are loaded and merged here, because
+Hydra stops at the first mistake and forgets lines. Its global state is touched under one lock and put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from hydra import version as hydra_version
+from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, OverrideType
+from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from llsflow.config.files import Document, read_document
+from llsflow.config.folders import EXPERIMENT, Folders, shown, unknown_option
+from llsflow.config.overrides import Action, Applier, Change
+from llsflow.config.report import ABSENT, MISSING, Place, Report, command_line
+from llsflow.config.tree import Tree
+from llsflow.schema.experiment import Loc
+
+PRIMARY = "config"
+ACTIONS: dict[OverrideType, Action] = {
+    OverrideType.CHANGE: "change",
+    OverrideType.ADD: "add",
+    OverrideType.FORCE_ADD: "force",
+    OverrideType.DEL: "delete",
+}
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _hydra() -> Iterator[None]:
+    """Hold Hydra's global state at version base 1.3, and put back what was there."""
+    with _lock:
+        holder = hydra_version.VersionBase.instance()
+        before = holder.getbase()
+        hydra_version.setbase("1.3")
+        try:
+            yield
+        finally:
+            holder.version_base = before
+
+
+class Repository(ConfigRepository):
+    """Finds and reads configs for Hydra; one that cannot be read is noted and counts as empty."""
+
+    def __init__(self, folders: Folders, report: Report) -> None:
+        self.folders = folders
+        self.report = report
+        self.documents: dict[str, Document] = {}
+        self.results: dict[str, ConfigResult | None] = {}
+        self.unknown: list[str] = []
+
+    def document(self, name: str) -> Document | None:
+        """Return the document `group/option`, read once."""
+        if name not in self.documents:
+            path = self.folders.find(name)
+            if path is None:
+                return None
+            self.documents[name] = read_document(path, self.report)
+            if hidden := self.folders.shadows(path):
+                self.report.warn(f"{shown(path)} shadows the packaged one ({shown(hidden)})")
+        return self.documents[name]
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        """Return what Hydra wants to know of a config: its defaults list and package."""
+        name = config_path.removesuffix(".yaml")
+        if name not in self.results:
+            self.results[name] = self._result(name)
+        return self.results[name]
+
+    def _result(self, name: str) -> ConfigResult:
+        document = self.document(name)
+        if document is None:
+            self.unknown.append(name)
+            document = Document(Path(name))
+        own = {key: value for key, value in document.values.items() if key != "defaults"}
+        result = ConfigResult(
+            provider="llsflow",
+            path=str(document.path),
+            config=OmegaConf.create(own),
+            header={"package": document.package},
+        )
+        result.defaults_list = self._defaults(name, document)
+        return result
+
+    def _defaults(self, name: str, document: Document) -> Any:
+        raw = document.values.get("defaults", [])
+        try:
+            return self._create_defaults_list(
+                name, self._extract_defaults_list(name, OmegaConf.create({"defaults": raw}))
+            )
+        except (ValueError, AssertionError, OmegaConfBaseException) as error:
+            self.report.add(document.place(("defaults",)), f"defaults: {str(error).splitlines()[0]}", absent=())
+            return []
+
+    def config_exists(self, config_path: str) -> bool:
+        return self.document(config_path.removesuffix(".yaml")) is not None
+
+    def group_exists(self, config_path: str) -> bool:
+        return self.folders.is_group(config_path)
+
+    def get_group_options(self, group_name: str, results_filter: Any = None) -> list[str]:
+        return self.folders.options(group_name)
+
+
+class Composer:
+    """Composes one experiment."""
+
+    def __init__(self, folders: Folders, report: Report) -> None:
+        self.folders = folders
+        self.report = report
+        self.repository = Repository(folders, report)
+        self.tree = Tree()
+        self.experiment: str | None = None
+        self.nulls: list[Change] = []
+
+    def compose(self, name: str | None, overrides: Sequence[str], config_file: Path | None) -> Tree:
+        """Return the merged tree of the experiment `name`, or of `config_file`, under the overrides."""
+        with _hydra():
+            parsed = [override for text in overrides if (override := self.parse(text))]
+            groups, changes = self.sort(parsed)
+            groups = self.choose_experiment(name, groups, config_file)
+            if config_file is not None:
+                groups = self.stored(config_file, groups)
+            self.merge_files(groups)
+        for change in self.nulls:
+            self.tree.merge(change.loc, None, lambda _, c=change: c.place, self.report)  # type: ignore[misc]
+        applier = Applier(self.tree, self.folders, self.report, self.bring_dataset)
+        for change in changes:
+            applier.apply(change)
+        self.name_it()
+        return self.tree
+
+    def parse(self, text: str) -> Override | None:
+        """Return an override, or note why it is none."""
+        place = command_line(text)
+        if "=" not in text and not text.startswith("~"):
+            self.report.add(place, "found no '=': write key=value, +key=value, ++key=value or ~key")
+            return None
+        try:
+            override = OverridesParser.create().parse_override(text)
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            key, _, value = text.partition("=")
+            self.report.absent.add(_loc_of_key(key))
+            self.report.add(place, f"not understood ({reason}); quote special characters: \"{key}='{value}'\"")
+            return None
+        if override.is_sweep_override():
+            key, _, value = text.partition("=")
+            self.report.absent.add(_loc_of_key(key))
+            self.report.add(
+                place,
+                "several values for one key: sweeps are not available; "
+                f'for a list write "{key}=[{value}]", for a text "{key}=\'{value}\'"',
+            )
+            return None
+        if override.key_or_group.split(".")[0].split("/")[0] == "hydra":
+            self.report.add(place, "Hydra's own settings have no effect here: remove it")
+            return None
+        return override
+
+    def sort(self, parsed: list[Override]) -> tuple[list[Override], list[Change]]:
+        """Split overrides into choices of groups and changes of values."""
+        groups: list[Override] = []
+        changes: list[Change] = []
+        for override in parsed:
+            is_group = self.folders.is_group(override.key_or_group) and not isinstance(override.value(), dict)
+            if not is_group:
+                changes.append(_change(override))
+            elif self.usable(override):
+                groups.append(override)
+        return groups, changes
+
+    def usable(self, override: Override) -> bool:
+        """Whether a choice of a group is one; `group=null`, `group=none` and `~group` leave it out."""
+        group, value = override.key_or_group, override.value()
+        text = str(override.input_line)
+        loc = _loc_of_package(override.package if override.package is not None else group.replace("/", "."))
+        if value is None or (value == "none" and "none" not in self.folders.options(group)):
+            self.nulls.append(Change("change", loc, None, text))
+            override.type, override._value = OverrideType.DEL, None
+            return self.has_default(override)
+        names = value if isinstance(value, list) else [value]
+        unknown = [name for name in names if not isinstance(name, str) or self.folders.find(f"{group}/{name}") is None]
+        for name in unknown:
+            self.report.add(command_line(text), unknown_option(self.folders, group, str(name)), absent=loc)
+        if override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
+            override.type = OverrideType.CHANGE if self.has_default(override) else OverrideType.ADD
+        return not unknown
+
+    def has_default(self, override: Override) -> bool:
+        """Whether config.yaml lists the group, so that a choice of it replaces the default."""
+        primary = self.repository.document(PRIMARY)
+        defaults = primary.values.get("defaults", []) if primary else []
+        key = override.key_or_group + (f"@{override.package}" if override.package is not None else "")
+        return any(isinstance(item, dict) and key in item for item in defaults)
+
+    def choose_experiment(self, name: str | None, groups: list[Override], config_file: Path | None) -> list[Override]:
+        """Return the choices with the experiment's first, if it is there."""
+        chosen = [override for override in groups if override.key_or_group == EXPERIMENT]
+        for override in chosen:
+            if config_file is not None or name is not None:
+                other = f"--config {config_file}" if config_file else name
+                self.report.add(
+                    command_line(str(override.input_line)), f"the experiment is {other} already: choose one"
+                )
+                groups = [other_one for other_one in groups if other_one is not override]
+            else:
+                self.experiment = str(override.value())
+        if name is None:
+            return groups
+        if config_file is not None:
+            self.report.add(command_line(name), f"--config {config_file} is given already: choose one")
+            return groups
+        if self.folders.find(f"{EXPERIMENT}/{name}") is None:
+            self.report.add(command_line(name), unknown_option(self.folders, EXPERIMENT, name), absent=())
+            return groups
+        self.experiment = name
+        return [Override(OverrideType.CHANGE, EXPERIMENT, None, name, input_line=name), *groups]
+
+    def stored(self, config_file: Path, groups: list[Override]) -> list[Override]:
+        """Make a stored configuration the primary one; chosen groups replace what it says."""
+        if not config_file.is_file():
+            self.report.add(Place("--config"), f"no file {str(config_file)!r}: name a stored YAML", absent=())
+            document = Document(config_file)
+        else:
+            document = read_document(config_file.absolute(), self.report)
+        if "defaults" in document.values:
+            message = "a stored configuration has no defaults list: put it under conf/experiment, run it by name"
+            self.report.add(document.place(("defaults",)), message, absent=())
+        keep = {g.key_or_group for g in groups}
+        document.values = {k: v for k, v in document.values.items() if k != "defaults" and k not in keep}
+        if document.broken:
+            self.report.absent.add(())
+        self.repository.documents[PRIMARY] = document
+        kept = [group for group in groups if not group.is_delete()]
+        for override in kept:
+            override.type = OverrideType.ADD
+        return kept
+
+    def merge_files(self, groups: list[Override]) -> None:
+        """Let Hydra order the files, and merge them."""
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                defaults = create_defaults_list(
+                    self.repository, PRIMARY, groups, prepend_hydra=False, skip_missing=False
+                ).defaults
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            self.defaults_mistake(error)
+            return
+        for warning in caught:
+            self.report.warn(str(warning.message))
+        for default in defaults:
+            self.merge_document(str(default.config_path), default.package)
+
+    def merge_document(self, name: str, package: str | None) -> None:
+        """Merge one file at its package."""
+        loc = _loc_of_package(package)
+        document = self.repository.document(name)
+        if document is None:
+            group, _, option = name.rpartition("/")
+            self.report.add(self.written_default(name), unknown_option(self.folders, group, option), absent=loc)
+            return
+        if document.broken:
+            self.report.absent.add(loc)
+        values = {key: value for key, value in document.values.items() if key != "defaults"}
+        self.tree.merge(loc, values, document.place, self.report)
+        for path in self.folders.unread(name.rpartition("/")[0]):
+            if path.stem == name.rpartition("/")[2]:
+                self.report.add(Place(shown(path), 1, 1), f"is not read: rename it to {path.stem}.yaml")
+            else:
+                self.report.warn(f"{shown(path)} is not read: rename it to {path.stem}.yaml")
+
+    def written_default(self, name: str) -> Place:
+        """Return where a defaults list names `name`."""
+        option = name.rpartition("/")[2]
+        for document in self.repository.documents.values():
+            for index, item in enumerate(document.values.get("defaults", [])):
+                if isinstance(item, dict):
+                    for key, value in item.items():
+                        if value == option:
+                            return document.place(("defaults", index, key))
+                elif str(item).split("@")[0].rpartition("/")[2] == option:
+                    return document.place(("defaults", index))
+        return Place("the defaults list")
+
+    def defaults_mistake(self, error: Exception) -> None:
+        """Note what Hydra finds wrong with a defaults list."""
+        text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("To append"))
+        document = next(
+            (d for name, d in self.repository.documents.items() if f"'{name}'" in text or f"In {name}:" in text), None
+        )
+        if document is None and self.experiment:
+            document = self.repository.document(f"{EXPERIMENT}/{self.experiment}")
+        document = document or cast(Document, self.repository.document(PRIMARY))
+        hint = "a group is chosen from an experiment as '- override /group: option'"
+        self.report.add(document.place(("defaults",)), f"defaults: {text} ({hint})", absent=())
+
+    def bring_dataset(self, dataset_id: str) -> bool:
+        """Put conf/dataset/<id>.yaml into `datasets`, if it is there and not yet in; whether it is in now."""
+        loc: Loc = ("datasets", dataset_id)
+        if self.tree.get(loc) is not ABSENT:
+            return True
+        document = self.repository.document(f"dataset/{dataset_id}")
+        if document is None:
+            return False
+        if "defaults" in document.values:
+            message = "a data set that is named by its id has no defaults list: write its keys out"
+            self.report.add(document.place(("defaults",)), message, absent=loc)
+        if document.broken:
+            self.report.absent.add(loc)
+        values = {key: value for key, value in document.values.items() if key != "defaults"}
+        own_id = values.get("dataset_id", MISSING)
+        if isinstance(own_id, str) and own_id not in (MISSING, dataset_id) and "${" not in own_id:
+            message = f"dataset_id: found {own_id!r}, allowed: {dataset_id!r}, the file's name, by which it is found"
+            self.report.add(document.place(("dataset_id",)), message)
+        self.tree.merge(loc, values, document.place, self.report)
+        return True
+
+    def name_it(self) -> None:
+        """Call the experiment after its file where it has no name of its own."""
+        if self.experiment and self.tree.get(("name",)) in (ABSENT, MISSING):
+            document = self.repository.document(f"{EXPERIMENT}/{self.experiment}")
+            place = Place(shown(document.path), 1, 1) if document else command_line(self.experiment)
+            self.tree.delete(("name",))
+            self.tree.merge(("name",), self.experiment, lambda _: place, self.report)
+
+
+def _loc_of_key(key: str) -> Loc:
+    from omegaconf._utils import split_key
+
+    return tuple(int(part) if part.isdecimal() else part for part in split_key(key.lstrip("+~")))
+
+
+def _change(override: Override) -> Change:
+    loc = _loc_of_key(override.key_or_group)
+    return Change(ACTIONS[override.type], loc, override.value(), str(override.input_line))
+
+
+def _loc_of_package(package: str | None) -> Loc:
+    return tuple(package.split(".")) if package and package != "_global_" else ()

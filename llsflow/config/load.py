@@ -1,0 +1,104 @@
+"""From a name and overrides to a checked experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llsflow.config.check import check, refuse_targets, warn_of_misread_scalars
+from llsflow.config.folders import Folders, unknown_option
+from llsflow.config.report import ABSENT, Report, dotted
+from llsflow.config.tree import Tree
+from llsflow.errors import ConfigError
+from llsflow.schema.datasets import HELD_OUT
+from llsflow.schema.experiment import Experiment, Loc
+
+if TYPE_CHECKING:
+    from llsflow.config.compose import Composer
+
+DATA = ("recipe", "training_config", "data_config")
+DATASET_REFERENCES: tuple[Loc, ...] = (
+    (*DATA, "dataset_id"),
+    (*DATA, "validation_dataset_id"),
+    ("benchmark", "dataset_id"),
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked experiment, and where every part of it was written."""
+
+    experiment: Experiment
+    resolved: dict[str, Any]
+    """The composed tree with interpolations resolved, as written: without the schema's defaults."""
+    overrides: tuple[str, ...]
+    provenance: dict[str, str]
+    """Dotted key -> `conf/recipe/sft_full.yaml:12:7`, or `command line: recipe.x=3`."""
+    warnings: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    """Dotted key -> interpolation text of the values that come from environment variables: never store these."""
+
+
+def load_experiment(
+    name: str | None,
+    overrides: Sequence[str],
+    *,
+    config_dir: Path | None = None,
+    config_file: Path | None = None,
+) -> Loaded:
+    """Compose, resolve and check an experiment.
+
+    `name` is a file of conf/experiment; `config_file` is a configuration stored by an earlier run, instead of a name.
+    Files of `config_dir` (./conf where there is one) shadow packaged ones.
+
+    Raises:
+        ConfigError: with every mistake that can be told, each with its place. Mistakes between the parts (a data set
+            that holds no rows out, ...) are told once each part is right by itself.
+    """
+    from llsflow.config.compose import Composer
+    from llsflow.config.resolve import environment
+
+    report = Report()
+    folders = Folders.at(config_dir)
+    composer = Composer(folders, report)
+    tree = composer.compose(name, overrides, config_file)
+    resolved = _resolve_with_datasets(composer, tree, report)
+    refuse_targets(resolved, tree, report)
+    experiment = check(resolved, tree, folders, report)
+    if report.found or experiment is None:
+        raise ConfigError(report.mistakes())
+    warn_of_misread_scalars(resolved, tree, report)
+    return Loaded(
+        experiment=experiment,
+        resolved=resolved,
+        overrides=tuple(overrides),
+        provenance={dotted(loc): str(place) for loc, place in tree.places.items()},
+        warnings=tuple(report.warnings),
+        environment=environment(tree),
+    )
+
+
+def _resolve_with_datasets(composer: Composer, tree: Tree, report: Report) -> dict[str, Any]:
+    from llsflow.config.resolve import resolve
+
+    # the ids may be interpolations, and the files that they name may hold some too: resolved twice
+    first = Tree(resolve(tree, Report()))
+    own = first.get(("dataset", "dataset_id"))
+    unknown: list[tuple[Loc, str]] = []
+    for loc in DATASET_REFERENCES:
+        dataset_id = first.get(loc)
+        if isinstance(dataset_id, str) and dataset_id:
+            base = dataset_id.removesuffix(HELD_OUT)
+            if base != own and not composer.bring_dataset(base):
+                unknown.append((loc, base))
+    for loc, base in unknown:
+        inline = first.get(("datasets",))
+        known = [own, *(inline if isinstance(inline, dict) else ())]
+        also = [name for name in known if isinstance(name, str)]
+        if own is ABSENT and report.touches(("dataset",)):
+            continue
+        sentence = unknown_option(composer.folders, "dataset", base, also)
+        report.add(tree.place(loc), f"{dotted(loc)}: {sentence}", absent=loc)
+    return resolve(tree, report)

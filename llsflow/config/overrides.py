@@ -1,0 +1,128 @@
+"""The command line's dotted keys: what each may change, and what it meant when it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llsflow.config.fields import kind_at, known_keys
+from llsflow.config.folders import Folders, nearest
+from llsflow.config.report import ABSENT, Place, Report, command_line, dotted
+from llsflow.config.tree import Tree
+from llsflow.schema.experiment import Loc
+
+SURE = 0.8
+"""How alike two whole dotted keys must be: they share much anyway."""
+
+Action = Literal["change", "add", "force", "delete"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One override of a value."""
+
+    action: Action
+    loc: Loc
+    value: Any
+    text: str
+    """As typed."""
+
+    @property
+    def place(self) -> Place:
+        """Where it stands."""
+        return command_line(self.text)
+
+
+def nearest_key(loc: Loc, tree: Tree, rest: Loc = ()) -> str:
+    """Return a hint with the right name nearest to an unknown key (followed by `rest`), and where it is written."""
+    parent, wanted = loc[:-1], str(loc[-1])
+    leaf = str((*loc, *rest)[-1])
+    kind = kind_at(parent)
+    here = tree.get(parent)
+    siblings = [*(kind.keys() if kind else ()), *(map(str, here) if isinstance(here, dict) else ())]
+    siblings = [name for name in dict.fromkeys(siblings) if name != wanted]
+    elsewhere = list(known_keys())
+    candidates = [dotted((*parent, name, *rest)) for name in nearest(wanted, siblings)]
+    candidates += [key for key in elsewhere if key.rpartition(".")[2] == leaf]
+    candidates += nearest(dotted((*loc, *rest)), elsewhere, SURE)
+    if not candidates:
+        return f"allowed in {dotted(parent) or 'an experiment'}: {', '.join(siblings)}" if siblings else ""
+    written = tree.places.get(tuple(candidates[0].split(".")))
+    return f"did you mean {candidates[0]}" + (f" ({written})?" if written else "?")
+
+
+class Applier:
+    """Applies the changes to the composed tree, in the order typed."""
+
+    def __init__(self, tree: Tree, folders: Folders, report: Report, bring_dataset: Callable[[str], bool]) -> None:
+        self.tree = tree
+        self.folders = folders
+        self.report = report
+        self.bring_dataset = bring_dataset
+
+    def apply(self, change: Change) -> None:
+        """Apply one change, or note why it cannot be."""
+        if change.loc[0] == "datasets" and len(change.loc) > 2:
+            self.bring_dataset(str(change.loc[1]))
+        refusal = self.refusal(change)
+        if refusal:
+            self.report.add(change.place, f"{dotted(change.loc)}: {refusal}")
+        elif change.action == "delete":
+            self.tree.delete(change.loc)
+        else:
+            self.tree.merge(change.loc, change.value, lambda _: change.place, self.report)
+
+    def refusal(self, change: Change) -> str | None:
+        """Return why a change cannot be applied; None: it can."""
+        blocked = self.blocked(change.loc)
+        if blocked is not None:
+            return blocked
+        current = self.tree.get(change.loc)
+        if change.action == "delete":
+            return self.not_deletable(change, current)
+        if change.action == "add" and current is not ABSENT and not isinstance(change.value, dict | list):
+            return f"is there already ({self.tree.place(change.loc)}): write it without the +"
+        if change.action == "change" and current is ABSENT:
+            return self.unknown(change.loc)
+        return None
+
+    def blocked(self, loc: Loc) -> str | None:
+        """Return why nothing can stand below one of the parents of `loc`."""
+        top = self.tree.get(loc[:1])
+        if len(loc) > 1 and top in (ABSENT, None) and self.folders.is_group(str(loc[0])):
+            if self.report.explains_absence(loc[:1]):
+                return None
+            known = ", ".join(self.folders.options(str(loc[0])))
+            return f"this experiment has no {loc[0]}: choose one first, {loc[0]}=NAME (known: {known})"
+        for end in range(1, len(loc)):
+            value = self.tree.get(loc[:end])
+            if isinstance(value, list) and not (isinstance(loc[end], int) and int(loc[end]) < len(value)):
+                return f"{dotted(loc[:end])} is a list of {len(value)}: its keys are 0 to {len(value) - 1}"
+            if isinstance(value, str) and "${" in value:
+                return f"{dotted(loc[:end])} is {value} ({self.tree.place(loc[:end])}): change that instead"
+            if value is not ABSENT and value is not None and not isinstance(value, dict | list):
+                return f"{dotted(loc[:end])} is a value ({value!r}): it has no keys"
+        return None
+
+    def not_deletable(self, change: Change, current: Any) -> str | None:
+        if current is ABSENT:
+            return f"is not there to delete; {nearest_key(change.loc, self.tree)}".rstrip("; ")
+        if change.value not in (None, current):
+            return f"is {current!r}, not {change.value!r}: nothing deleted"
+        return None
+
+    def unknown(self, loc: Loc) -> str | None:
+        for end in range(1, len(loc) + 1):
+            if self.tree.get(loc[:end]) is not ABSENT:
+                continue
+            parent = kind_at(loc[: end - 1])
+            kind = kind_at(loc[:end])
+            if kind is None:
+                name = "" if end == len(loc) else f" {dotted(loc[:end])}"
+                return f"unknown key{name}; {nearest_key(loc[:end], self.tree, loc[end:])}".rstrip("; ")
+            # a key of a free mapping is not in the schema: only one that is there can be meant
+            if parent and not parent.keys().get(str(loc[end - 1])) and not self.report.explains_absence(loc[:end]):
+                hint = nearest_key(loc[:end], self.tree)
+                return f"no such key here; {hint} A new key is written +{dotted(loc)}=…".replace(";  ", "; ")
+        return None
