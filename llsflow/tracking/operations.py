@@ -143,7 +143,7 @@ def log_model(target: Target, op: Operation) -> str:
     """Create the LoggedModel that points at a folder of ours, or find the one of an earlier try."""
     from mlflow.entities import LoggedModelOutput
 
-    model_id = find_model(target, op["name"], op["folder"])
+    model_id = find_model(target, op["folder"], op["name"])
     if not model_id:
         tags = {"mlflow.model.isExternal": "true", "llsflow.folder": op["folder"], **op["tags"]}
         model = target.client.create_logged_model(
@@ -178,12 +178,11 @@ def _log_model_metrics(target: Target, model_id: str, op: Operation) -> None:
             target.client.log_batch(target.run_id, metrics=metrics)
 
 
-def find_model(target: Target, name: str, folder: str) -> str:
-    """Return the id of this run's LoggedModel of that name and folder, or an empty text."""
-    models = target.client.search_logged_models(
-        [target.experiment_id], f"name = '{name}' AND source_run_id = '{target.run_id}'"
-    )
-    return next((str(m.model_id) for m in models if m.tags.get("llsflow.folder") == folder), "")
+def find_model(target: Target, folder: str, name: str | None = None) -> str:
+    """Return the id of this run's LoggedModel of that folder (and name), or an empty text."""
+    models = target.client.search_logged_models([target.experiment_id], f"source_run_id = '{target.run_id}'")
+    found = (m for m in models if m.tags.get("llsflow.folder") == folder and name in (None, m.name))
+    return next((str(m.model_id) for m in found), "")
 
 
 def use_model(target: Target, op: Operation) -> str:
@@ -197,7 +196,7 @@ def use_model(target: Target, op: Operation) -> str:
 def register(target: Target, op: Operation) -> str:
     """Make a version of the registered model out of a LoggedModel, once, and move the aliases to it."""
     client, name = target.client, op["name"]
-    model_id = op["model_id"] or find_model(target, op["model"], op["folder"])
+    model_id = op["model_id"] or find_model(target, op["folder"])
     model = client.get_logged_model(model_id)
     # a SQL store would look `models:/…` up in the store of the current folder, not in ours
     source = f"models:/{model_id}" if target.server else model.artifact_location

@@ -145,7 +145,7 @@ class Run:
         Returns the version, empty while the store is away.
         """
         op: dict[str, Any] = {"op": "register", "name": model_name(name), "model_id": model_id}
-        op |= {"model": model_name(name), "folder": str(Path(folder).resolve()), "aliases": list(aliases)}
+        op |= {"folder": str(Path(folder).resolve()), "aliases": list(aliases)}
         return self._recorder.submit({**op, "tags": {k: str(v) for k, v in (tags or {}).items()}})
 
     def flush(self) -> None:
