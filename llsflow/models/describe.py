@@ -90,7 +90,7 @@ def describe_folder(path: Path) -> ModelFacts:
     sizes = {**text, **config} if isinstance(text, dict) else config
     return ModelFacts(
         parameters=_count(tensors, tied=config.get("tie_word_embeddings") is True),
-        context_length=_first(sizes, CONTEXT_KEYS),
+        context_length=context_length(config),
         vocab_size=_first(sizes, ("vocab_size",)),
         hidden_size=_first(sizes, ("hidden_size", "n_embd", "d_model")),
         layers=_first(sizes, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
@@ -101,6 +101,12 @@ def describe_folder(path: Path) -> ModelFacts:
         has_chat_template=has_chat_template(path),
         dtype=_main_dtype(tensors),
     )
+
+
+def context_length(config: Mapping[str, Any]) -> int | None:
+    """Return the tokens that a model of this config.json takes in all; None where it does not say."""
+    text = config.get("text_config")
+    return _first({**text, **config} if isinstance(text, dict) else config, CONTEXT_KEYS)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -251,7 +257,7 @@ def describe_init(init: ModelInit) -> ModelFacts:
     shipped = init.tokenizer == "bytes"
     return ModelFacts(
         parameters=parameter_count(architecture, vocab),
-        context_length=_first(architecture, CONTEXT_KEYS),
+        context_length=context_length(architecture),
         vocab_size=vocab,
         hidden_size=_first(architecture, ("hidden_size", "n_embd", "d_model")),
         layers=_first(architecture, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),

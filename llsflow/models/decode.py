@@ -1,0 +1,236 @@
+"""The decoding loop over one batch: left-padded prompts in, token ids out, finished rows leave the batch.
+
+b rows still going, t tokens so far, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from llsflow.errors import ModelError
+from llsflow.models.sampling import choose, penalise
+from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams
+
+# Tokens of room that a full cache grows by; each growth copies the cache once.
+ROOM = 64
+
+Finish = Literal["stop", "length"]
+
+
+@dataclass
+class Row:
+    """One prompt and what was generated for it."""
+
+    index: int
+    """Place in the caller's order."""
+    prompt: list[int]
+    limit: int
+    """Most tokens to generate."""
+    rng: random.Random
+    made: list[int] = field(default_factory=list)
+    finish: Finish | None = None
+
+    @property
+    def number(self) -> int:
+        """Return the row's number as people count, from 1."""
+        return self.index + 1
+
+
+class StopCheck(Protocol):
+    """Whether the tokens made so far hold a text that ends the generation."""
+
+    def __call__(self, made: Sequence[int]) -> bool:
+        """Return whether they do."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What ends a row before its limit."""
+
+    tokens: frozenset[int]
+    text: StopCheck | None = None
+
+    def finish(self, row: Row) -> Finish | None:
+        """Return how the row ended with its last token; None: it goes on."""
+        if row.made[-1] in self.tokens or (self.text and self.text(row.made)):
+            return "stop"
+        return "length" if len(row.made) >= row.limit else None
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """Keys and values written in place, with room to spare: transformers' own layer copies them all at each step."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
+        self.room: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Append [b, heads, new, size] and return all of [b, heads, t, size]."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        start = self.get_seq_length()
+        end = start + key_states.shape[-2]
+        if self.room is None or self.room[0].shape[-2] < end:
+            old = (self.keys, self.values) if start else (None, None)
+            self.room = (_roomy(key_states, old[0], end), _roomy(value_states, old[1], end))
+        keys, values = self.room
+        keys[:, :, start:end] = key_states
+        values[:, :, start:end] = value_states
+        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep the rows `beam_idx`."""
+        if self.room is not None:
+            self.room = (self.room[0].index_select(0, beam_idx), self.room[1].index_select(0, beam_idx))
+            end = self.get_seq_length()
+            self.keys, self.values = self.room[0][:, :, :end], self.room[1][:, :, :end]
+
+
+def _roomy(states: Tensor, old: Tensor | None, end: int) -> Tensor:
+    shape = list(states.shape)
+    shape[-2] = end + ROOM
+    room = states.new_empty(shape)
+    if old is not None:
+        room[:, :, : old.shape[-2]] = old
+    return room
+
+
+class Forward:
+    """The model as the loop needs it: the next logits of a batch, keeping what it has computed."""
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad: int) -> None:
+        self.model = model
+        known = inspect.signature(model.forward).parameters
+        self.takes_positions = "position_ids" in known
+        self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        # Models with another kind of state (Mamba, RWKV) read the whole text again at each step: slow, but right.
+        self.cache: Any = _cache(model) if "past_key_values" in known and self.takes_positions else None
+        width = max(len(row.prompt) for row in rows)
+        ids = [[pad] * (width - len(row.prompt)) + row.prompt for row in rows]
+        mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+        self.ids = torch.tensor(ids, device=model.device)  # [b, t], or the last token only: [b, 1]
+        self.mask = torch.tensor(mask, device=model.device)  # [b, t]
+        self.positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
+        self.padded = any(len(row.prompt) < width for row in rows)
+
+    def logits(self) -> Tensor:
+        """Return the logits of the next token, [b, v], in fp32."""
+        inputs: dict[str, Any] = {"input_ids": self.ids, "use_cache": self.cache is not None, **self.extra}
+        if self.padded:
+            inputs["attention_mask"] = self.mask
+        if self.takes_positions:
+            inputs["position_ids"] = self.positions
+        if self.cache is not None:
+            inputs["past_key_values"] = self.cache
+        logits: Tensor = self.model(**inputs).logits[:, -1]
+        return logits.float()
+
+    def append(self, tokens: Tensor) -> None:
+        """Go on with `tokens` [b]."""
+        new = tokens.unsqueeze(-1)
+        self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
+        last = self.positions[:, -1:] + 1
+        if self.cache is None:
+            self.ids = torch.cat([self.ids, new], dim=-1)
+            self.positions = torch.cat([self.positions, last], dim=-1)
+        else:
+            self.ids, self.positions = new, last
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows of the batch only."""
+        index = torch.tensor(rows, device=self.ids.device)
+        self.ids, self.mask, self.positions = self.ids[index], self.mask[index], self.positions[index]
+        if self.cache is not None:
+            self.cache.reorder_cache(index)
+
+
+def _cache(model: PreTrainedModel) -> DynamicCache:
+    cache = DynamicCache(config=model.config)
+    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class Chooser:
+    """Picks each row's next token as its sampling parameters say."""
+
+    def __init__(self, sampling: SamplingParams, rows: Sequence[Row], like: Tensor) -> None:
+        self.strategy = sampling.strategy
+        self.draws = not isinstance(sampling.strategy, GreedySamplingStrategy)
+        self.penalty = sampling.repetition_penalty or 1.0
+        self.seen: Tensor | None = None
+        if self.penalty != 1.0:
+            self.seen = torch.zeros_like(like, dtype=torch.bool)  # [b, v]
+            for place, row in enumerate(rows):
+                self.seen[place, torch.tensor(row.prompt, device=like.device)] = True
+
+    def __call__(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
+        """Return the next token [b] for logits [b, v]."""
+        if self.seen is not None:
+            logits = penalise(logits, self.seen, self.penalty)
+        uniforms = [row.rng.random() for row in rows] if self.draws else [0.0]
+        drawn = torch.tensor(uniforms, dtype=torch.float64).to(logits.device) if self.draws else logits
+        tokens = choose(logits, self.strategy, drawn)
+        if self.seen is not None:
+            self.seen.scatter_(1, tokens.unsqueeze(-1), True)
+        return tokens
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows of the batch only."""
+        if self.seen is not None:
+            self.seen = self.seen[rows]
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    sampling: SamplingParams,
+    ending: Ending,
+    pad: int,
+    on_step: Callable[[int], None],
+) -> None:
+    """Generate for `rows` together until each has ended; `on_step` is told after each step how many just ended.
+
+    Raises:
+        ModelError: the model's logits for a row are not numbers.
+    """
+    going = list(rows)
+    forward = Forward(model, going, pad)
+    chooser: Chooser | None = None
+    while going:
+        logits = forward.logits()
+        chooser = chooser or Chooser(sampling, going, logits)
+        tokens = chooser(logits, going)
+        _refuse_nan(logits, going)
+        for row, token in zip(going, tokens.tolist(), strict=True):
+            row.made.append(token)
+            row.finish = ending.finish(row)
+        places = [place for place, row in enumerate(going) if row.finish is None]
+        on_step(len(going) - len(places))
+        forward.append(tokens)
+        if len(places) < len(going):
+            going = [going[place] for place in places]
+            if going:
+                forward.keep(places)
+                chooser.keep(places)
+
+
+def _refuse_nan(logits: Tensor, rows: Sequence[Row]) -> None:
+    # a sum is not a number as soon as one of its terms is not
+    healthy = logits.amax(dim=-1).isfinite()
+    if not bool(healthy.all()):
+        row = rows[int(healthy.logical_not().nonzero()[0])]
+        raise ModelError(
+            f"row {row.number}: the model's output is not a number after {len(row.made)} tokens: its weights are "
+            "damaged, or its precision is too low (fp16 overflows where bf16 does not)"
+        )

@@ -1,0 +1,248 @@
+"""A model in this process: conversations in, generations out, in the caller's order."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llsflow.errors import DataError, Mistake, ModelError, Stopped
+from llsflow.models.describe import context_length
+from llsflow.models.load import load_model, load_tokenizer
+from llsflow.schema.sampling import SamplingParams
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from llsflow.models.decode import Finish, Row
+
+Conversation = Sequence[Mapping[str, str]]
+# So many rows are named; the rest are counted.
+NAMED_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model answered to one conversation."""
+
+    text: str
+    """Without special tokens and without the text that ended it."""
+    tokens: int
+    """Tokens generated, the end mark included."""
+    finish: Finish
+    """stop: the model or a stop text ended it; length: max_tokens or the context did."""
+    prompt: str
+    """The conversation as the chat template rendered it."""
+
+
+class LocalModel:
+    """A causal language model with its tokenizer, ready to answer."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.model: PreTrainedModel = model.train(False)
+        self.tokenizer = tokenizer
+        self.context_length = context_length(model.config.to_dict())
+        self.ends = _end_tokens(model, tokenizer)
+        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        self.pad = next(token for token in candidates if token is not None)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        dtype: str = "fp32",
+        device: str = "auto",
+        chat_template: str | None = None,
+        revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> LocalModel:
+        """Return the model of a folder or hub id on `device`: cpu, cuda, mps or auto (the best there is).
+
+        Raises:
+            ModelError: a folder, tokenizer or template that cannot be used.
+            UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
+        """
+        tokenizer = load_tokenizer(folder, chat_template, revision, trust_remote_code)
+        model = load_model(
+            folder, dtype, device=pick_device(device), revision=revision, trust_remote_code=trust_remote_code
+        )
+        return cls(model, tokenizer)
+
+    def generate(
+        self,
+        conversations: Sequence[Conversation],
+        sampling: SamplingParams,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        on_progress: Callable[[int], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
+    ) -> list[Generation]:
+        """Return one generation for each conversation, in their order.
+
+        The longest are generated first, so that too little memory shows at once. What a row is sampled from
+        depends on `seed` and its place alone, not on `batch_size`. `on_progress` is told how many are done.
+
+        Raises:
+            DataError: rows that the chat template refuses or that do not fit the context, each with its number.
+            ModelError: too little memory, or output that is not a number; names the rows.
+            Stopped: `stopping` said so.
+        """
+        from llsflow.models.decode import Ending, decode
+
+        prompts = self._render(conversations)
+        rows = self._rows(prompts, sampling, seed)
+        ending = Ending(self.ends, StopText(self.tokenizer, sampling.stop) if sampling.stop else None)
+        done = 0
+
+        def on_step(ended: int) -> None:
+            nonlocal done
+            done += ended
+            if ended and on_progress:
+                on_progress(done)
+            if stopping and stopping() and done < len(rows):
+                raise Stopped(f"stopped while generating: {done} of {len(rows)} rows were done")
+
+        for batch in _batches(rows, batch_size):
+            with _memory_named(batch):
+                decode(self.model, batch, sampling, ending, self.pad, on_step)
+        return [self._generation(row, prompts[row.index], sampling.stop) for row in rows]
+
+    def _render(self, conversations: Sequence[Conversation]) -> list[str]:
+        from jinja2 import TemplateError
+
+        prompts: list[str] = []
+        mistakes: list[Mistake] = []
+        for number, conversation in enumerate(conversations, start=1):
+            messages = [dict(message) for message in conversation]
+            try:
+                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+                prompts.append(str(text))
+            except (TemplateError, TypeError, KeyError, ValueError) as error:
+                mistakes.append(Mistake(f"row {number}", f"the chat template refuses it: {error}"))
+        _refuse(mistakes)
+        return prompts
+
+    def _rows(self, prompts: list[str], sampling: SamplingParams, seed: int) -> list[Row]:
+        from llsflow.models.decode import Row
+
+        if self.context_length is None and sampling.max_tokens is None:
+            raise ModelError("max_tokens is null and the model's config.json names no context length: set max_tokens")
+        encoded: list[list[int]] = []
+        if prompts:
+            encoded = self.tokenizer(prompts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
+        rows, mistakes = [], []
+        for index, ids in enumerate(encoded):
+            left = None if self.context_length is None else self.context_length - len(ids)
+            limit = left if sampling.max_tokens is None else sampling.max_tokens
+            assert limit is not None  # noqa: S101 - one of the two is set: refused above
+            why = _misfit(len(ids), limit, sampling.max_tokens, self.context_length)
+            if why:
+                mistakes.append(Mistake(f"row {index + 1}", why))
+            rng = random.Random(f"{seed}/{index}")  # noqa: S311 - repeatable draws, not secrets
+            rows.append(Row(index, ids, limit, rng))
+        _refuse(mistakes)
+        return rows
+
+    def _generation(self, row: Row, prompt: str, stop: Sequence[str] | None) -> Generation:
+        if row.finish is None:
+            raise RuntimeError(f"row {row.number} was never finished")
+        ids = row.made[:-1] if row.made[-1] in self.ends else row.made
+        text = _text(self.tokenizer, ids)
+        cuts = [text.find(end) for end in stop or () if end in text]
+        finish = "stop" if cuts else row.finish
+        return Generation(text[: min(cuts)] if cuts else text, len(row.made), finish, prompt)
+
+
+class StopText:
+    """Looks for stop texts at the end of what was generated, across the borders of tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str]) -> None:
+        self.tokenizer = tokenizer
+        self.stop = tuple(stop)
+        # A token is at least one byte of text, so a stop text of n bytes that the last token completes lies within
+        # the last n tokens; the margin is for special tokens between them.
+        self.window = max(len(text.encode()) for text in stop) + 8
+
+    def __call__(self, made: Sequence[int]) -> bool:
+        """Return whether the last token completed a stop text."""
+        tail = _text(self.tokenizer, made[-self.window :])
+        return any(text in tail for text in self.stop)
+
+
+def pick_device(device: str) -> str:
+    """Return the device's name for torch: auto is the best that this machine has.
+
+    Raises:
+        ModelError: this machine has no such device.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, has in there.items() if has)
+    if not there.get(device.split(":", maxsplit=1)[0], False):
+        raise ModelError(f"no device {device!r} here: found {', '.join(n for n, has in there.items() if has)}, or auto")
+    return device
+
+
+class _memory_named:
+    """Turn running out of memory into a sentence that names the rows and the way out."""
+
+    def __init__(self, batch: Sequence[Row]) -> None:
+        self.batch = batch
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        import torch
+
+        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+            isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        )
+        if short:
+            longest = max(len(row.prompt) + row.limit for row in self.batch)
+            raise ModelError(
+                f"out of memory while generating {len(self.batch)} rows together (row {self.batch[0].number} and "
+                f"others, up to {longest:,} tokens each): set a smaller batch_size or max_tokens"
+            ) from error
+
+
+def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
+    longest_first = sorted(rows, key=lambda row: (-len(row.prompt), row.index))
+    for start in range(0, len(rows), batch_size):
+        yield longest_first[start : start + batch_size]
+
+
+def _misfit(prompt: int, limit: int, max_tokens: int | None, context: int | None) -> str | None:
+    if prompt == 0:
+        return "the chat template renders it to nothing: check the template"
+    if context is None or (max_tokens is None and limit > 0):
+        return None
+    if prompt + max(limit, 1) <= context:
+        return None
+    asked = f" and max_tokens {max_tokens}" if max_tokens is not None else " leaves no room to answer"
+    return f"its prompt of {prompt} tokens{asked}: the model's context is {context}; shorten one of them"
+
+
+def _refuse(mistakes: list[Mistake]) -> None:
+    if len(mistakes) > NAMED_ROWS:
+        rest = Mistake("", f"and {len(mistakes) - NAMED_ROWS} more rows like these")
+        raise DataError([*mistakes[:NAMED_ROWS], rest])
+    if mistakes:
+        raise DataError(mistakes)
+
+
+def _text(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    config: Any = model.generation_config
+    named = config.eos_token_id if config is not None else None
+    ends = named if isinstance(named, list) else [named]
+    return frozenset(int(end) for end in (*ends, tokenizer.eos_token_id) if end is not None)
