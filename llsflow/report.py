@@ -22,16 +22,12 @@ PLOTS_SHOWN = 12
 Curve = Sequence[tuple[int, float]]
 Interval = Sequence[float]
 
+_SAFE = re.compile(r"(https?|file)://[^\s<>]+$")
+"""Addresses that become links; javascript: and the like stay text."""
 _INK = "#010203"
 """Colour that stands for the page's own text colour until the plot is inlined."""
 _COLOURS = ("#2f7ed8", "#e07b39", "#2a9d68", "#a463c9", "#c94f6d", "#8a8f98")
-_TITLES = {
-    "loss": "Loss",
-    "lr": "Learning rate",
-    "grad_norm": "Gradient norm",
-    "tokens_per_s": "Tokens per second",
-    "perplexity": "Perplexity",
-}
+_TITLES = {"loss": "Loss", "lr": "Learning rate", "grad_norm": "Gradient norm", "tokens_per_s": "Tokens per second"}
 
 
 @dataclass(frozen=True)
@@ -102,11 +98,13 @@ def build_report(folder: Path, material: ReportMaterial) -> list[Path]:
     }
     files |= {folder / "plots" / f"{name}.png": png for name, (png, _) in plots.items()}
     for path, content in files.items():
-        write_aside(path, content)
+        write_aside(path, content if isinstance(content, bytes) else _printable(content))
     return list(files)
 
 
-# --- numbers -------------------------------------------------------------------------------------------
+def _printable(text: str) -> bytes:
+    # answers of an untrained model hold any byte: control characters and half surrogates are not text
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text).encode("utf-8", "replace")
 
 
 def number(value: float | None) -> str:
@@ -171,9 +169,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, st
             yield f"{prefix}{key}", _text(value)
 
 
-# --- plots ---------------------------------------------------------------------------------------------
-
-
 def _plots(material: ReportMaterial) -> dict[str, tuple[bytes, str]]:
     """Return each plot as PNG and as SVG in the page's own text colour."""
     groups: dict[str, dict[str, Curve]] = {}
@@ -219,7 +214,7 @@ def _curve_figure(title: str, curves: Mapping[str, Curve]) -> Any:
 def _score_figure(scores: Sequence[Score]) -> Any:
     metrics = list(dict.fromkeys(score.metric for score in scores))
     candidates = list(dict.fromkeys(score.candidate for score in scores))
-    figure, axes = _axes(7.2, 0.9 + 0.34 * len(metrics) * (len(candidates) + 0.6))
+    figure, axes = _axes(10, 0.9 + 0.34 * len(metrics) * (len(candidates) + 0.6))
     thick = 0.8 / len(candidates)
     for place, candidate in enumerate(candidates):
         # the last candidate, the tuned model, has the strong colour
@@ -231,8 +226,8 @@ def _score_figure(scores: Sequence[Score]) -> Any:
             _score_ends(axes, y, score)
     axes.set_yticks(range(len(metrics)), metrics)
     axes.set_ylim(len(metrics) - 0.45, -0.55)
-    values = [v for s in scores for v in (s.value, *(s.interval or ())) if v is not None]
-    axes.set_xlim(min(0.0, *values) * 1.2, max(values) * 1.2 or 1.0)
+    values = [v for s in scores for v in (s.value, *(s.interval or ())) if v is not None and math.isfinite(v)]
+    axes.set_xlim(min(0.0, *values) * 1.2, max(0.0, *values) * 1.2 or 1.0)
     axes.grid(visible=False, axis="y")
     axes.legend(
         frameon=False, labelcolor=_INK, fontsize=9, ncols=len(candidates), loc="lower left", bbox_to_anchor=(0, 1)
@@ -253,14 +248,11 @@ def _score_ends(axes: Any, y: float, score: Score) -> None:
 
 def _rendered(name: str, figure: Any) -> tuple[bytes, str]:
     import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     png, svg = io.BytesIO(), io.StringIO()
     # text as text: it takes the page's font and colour; the salt keeps ids of several plots apart and stable
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
-        FigureCanvasAgg(figure)
+        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=144, facecolor="white", metadata={"Software": None})
     text = svg.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
@@ -277,16 +269,13 @@ _STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 2.5rem 1.5rem 4rem; max-width: 68rem; color: var(--ink);
   background: var(--page); font: 15px/1.55 system-ui, sans-serif; }
-h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; }
-h2 { margin: 2.6rem 0 .8rem; font-size: 1.2rem; }
-a { color: var(--link); }
-.soft { color: var(--soft); }
+h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; } h2 { margin: 2.6rem 0 .8rem; font-size: 1.2rem; }
+a { color: var(--link); } .soft { color: var(--soft); } summary { cursor: pointer; }
 .verdict { margin: 1.2rem 0; padding: .8rem 1rem; border-left: 4px solid var(--good); border-radius: 4px;
   background: var(--card); font-size: 1.1rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; margin: 1rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
-.tall { max-height: 36rem; overflow-y: auto; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; } .tall { max-height: 36rem; overflow-y: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .8rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: pre-wrap; overflow-wrap: break-word; max-width: 26rem; }
@@ -298,7 +287,6 @@ svg { display: block; width: 100%; height: auto; } svg text { font-family: inher
 pre { margin: 0 0 .8rem; padding: .9rem 1rem; border-radius: 8px; background: var(--card); overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; }
 mark { color: inherit; background: var(--learn); border-radius: 3px; }
-summary { cursor: pointer; }
 """
 
 
@@ -370,13 +358,9 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _link(text: str, address: str) -> str:
-    # an address comes from configuration: javascript: and the like stay text
-    if re.match(r"(https?|file)://", address):
+    if _SAFE.match(address):
         return f'<a href="{html.escape(address)}">{html.escape(text)}</a>'
     return f"{html.escape(text)}: {html.escape(address)}"
-
-
-# --- markdown ------------------------------------------------------------------------------------------
 
 
 def _markdown(material: ReportMaterial, plots: Sequence[str]) -> str:
@@ -392,7 +376,10 @@ def _markdown(material: ReportMaterial, plots: Sequence[str]) -> str:
     parts += ["## Training", *curves] if curves else []
     if material.command:
         parts += ["## Reproduce", _fence(material.command)]
-    links = [f"- [{_md(text)}](<{address}>)" for text, address in material.links.items()]
+    links = [
+        f"- [{_md(text)}](<{address}>)" if _SAFE.match(address) else f"- {_md(text)}: {_md(address)}"
+        for text, address in material.links.items()
+    ]
     parts += ["## Links", "\n".join(links)] if links else []
     if material.provenance:
         origin = json.dumps(material.provenance, indent=2, ensure_ascii=False, default=str)
