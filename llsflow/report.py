@@ -275,7 +275,8 @@ a { color: var(--link); } .soft { color: var(--soft); } summary { cursor: pointe
   background: var(--card); font-size: 1.1rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; margin: 1rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; } .tall { max-height: 36rem; overflow-y: auto; }
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
+.tall { max-height: 36rem; overflow-y: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .5rem .8rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
   white-space: pre-wrap; overflow-wrap: break-word; max-width: 26rem; }
@@ -316,11 +317,8 @@ def _sections(material: ReportMaterial, plots: Mapping[str, str]) -> Iterable[tu
     yield "Reproduce", f"<pre>{html.escape(material.command)}</pre>" if material.command else ""
     links = "".join(f"<li>{_link(text, address)}</li>" for text, address in material.links.items())
     yield "Links", f"<ul>{links}</ul>" if links else ""
-    if material.provenance:
-        yield (
-            "Where it comes from",
-            f"<details><summary>Code, libraries, machine</summary>{_pairs(_flat(material.provenance))}</details>",
-        )
+    origin = _pairs(_flat(material.provenance))
+    yield "Where it comes from", origin and f"<details><summary>Code, libraries, machine</summary>{origin}</details>"
 
 
 def _preview(rows: Sequence[Sequence[Mapping[str, Any]]]) -> str:
@@ -376,10 +374,7 @@ def _markdown(material: ReportMaterial, plots: Sequence[str]) -> str:
     parts += ["## Training", *curves] if curves else []
     if material.command:
         parts += ["## Reproduce", _fence(material.command)]
-    links = [
-        f"- [{_md(text)}](<{address}>)" if _SAFE.match(address) else f"- {_md(text)}: {_md(address)}"
-        for text, address in material.links.items()
-    ]
+    links = [f"- [{_md(text)}](<{address}>)" for text, address in material.links.items() if _SAFE.match(address)]
     parts += ["## Links", "\n".join(links)] if links else []
     if material.provenance:
         origin = json.dumps(material.provenance, indent=2, ensure_ascii=False, default=str)
