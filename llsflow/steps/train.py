@@ -17,7 +17,7 @@ from llsflow.training.sft import StepReport
 def run(context: StepContext) -> dict[str, Any]:
     """Train into `checkpoints/`; the newest one is the result."""
     settings, where = context.step.settings, context.step.locations
-    recipe = Recipe.model_validate({**settings["recipe"], **where["recipe"]})
+    recipe = _recipe(settings["recipe"], where["recipe"], where["datasets"])
     tables = Path(context.inputs["data"].folder)
     validation = tables / "validation"
     inputs = FitInputs(
@@ -46,6 +46,12 @@ def run(context: StepContext) -> dict[str, Any]:
         "train_loss": result.train_loss,
         "validation_loss": result.validation_loss,
     }
+
+
+def _recipe(keyed: dict[str, Any], free: dict[str, Any], datasets: dict[str, Any]) -> Recipe:
+    training = keyed["training_config"]
+    data = {**training["data_config"], **datasets}
+    return Recipe.model_validate({**keyed, **free, "training_config": {**training, "data_config": data}})
 
 
 def _progress(report: StepReport, total: int) -> Progress:

@@ -1,0 +1,8 @@
+"""An experiment compiled into a Plan: steps with content-addressed keys, and who runs them. Light: no torch."""
+
+from __future__ import annotations
+
+from llsflow.plan.compile import compile_plan
+from llsflow.plan.runner import Runner
+
+__all__ = ["Runner", "compile_plan"]

@@ -1,0 +1,323 @@
+"""From a checked experiment to its Plan: which steps, with which slice of the experiment, and why each will run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llsflow import home
+from llsflow.data.dataset import portable
+from llsflow.plan import estimate
+from llsflow.plan.world import World, look
+from llsflow.schema.datasets import HELD_OUT
+from llsflow.schema.experiment import Experiment
+from llsflow.schema.plan import Estimate, Plan, Step, StepState
+from llsflow.steps import code_version, results
+
+UNKEYED_RECIPE = ("checkpoint_every_n_steps", "keep_checkpoints", "allow_overlap")
+"""Fields of a recipe that do not change what is learned."""
+
+UNKEYED_TRAINER = ("num_threads",)
+UNKEYED_BENCHMARK = ("batch_size", "metadata")
+
+
+def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan:
+    """Return the experiment's plan, with every path absolute; nothing is run.
+
+    Raises:
+        DataError: everything that is wrong with the model and the rows, at once.
+    """
+    world = look(experiment, config_dir)
+    experiment = _absolute(experiment, world)
+    steps = list(_Compiler(experiment, world).steps())
+    previous = _previous(experiment.name)
+    judged: list[Step] = []
+    for step in steps:
+        judged.append(_judge(step, judged, previous))
+    return Plan(key=home.digest([step.key for step in judged]), experiment=experiment, steps=judged)
+
+
+def remember(plan: Plan) -> None:
+    """Keep the plan as the last one of its experiment, so that the next can say what changed."""
+    with home.storage_errors(home.home()):
+        home.write_json(_memo(plan.experiment.name), plan.model_dump(mode="json"))
+
+
+def _memo(name: str) -> Path:
+    return home.home() / "plans" / f"{name.replace('/', '_')}.json"
+
+
+def _previous(name: str) -> dict[str, Step]:
+    found = home.read_json(_memo(name))
+    try:
+        return {step["name"]: Step.model_validate(step, extra="ignore") for step in (found or {}).get("steps", [])}
+    except ValueError:  # written by another version: what changed cannot be said
+        return {}
+
+
+def _absolute(experiment: Experiment, world: World) -> Experiment:
+    """Return the experiment with paths that hold from any folder."""
+    record = experiment.model_dump(mode="json", exclude_none=True)
+    if experiment.dataset:
+        record["dataset"] = portable(experiment.dataset)
+    record["datasets"] = {name: portable(dataset) for name, dataset in experiment.datasets.items()}
+    if world.model_path:
+        record["model"]["path"] = world.model_path
+    template = experiment.model.chat_template
+    if template and "\n" not in template and Path(template).is_file():
+        record["model"]["chat_template"] = str(Path(template).absolute())
+    return Experiment.model_validate(record)
+
+
+class _Compiler:
+    """Builds the steps in order; each knows its inputs' keys when it is made."""
+
+    def __init__(self, experiment: Experiment, world: World) -> None:
+        self.experiment, self.world = experiment, world
+        self.made: dict[str, Step] = {}
+        self.tokens_of: dict[str, int | None] = {}
+        template = experiment.model.chat_template
+        path = Path(template) if template and "\n" not in template else None
+        self.template = path.read_text("utf-8") if path and path.is_file() else template
+        self.loading = {"revision": experiment.model.revision, "trust_remote_code": experiment.model.trust_remote_code}
+        self.tokenizer = {**self.loading, "chat_template": template}
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the plan's steps."""
+        experiment = self.experiment
+        if experiment.model.init:
+            yield self._model()
+        if experiment.recipe:
+            yield self._prepare()
+            yield self._train()
+            yield self._export()
+        if experiment.benchmark:
+            yield self._evaluate("evaluate-base", "base", self._base_inputs())
+            if experiment.recipe:
+                yield self._evaluate("evaluate-tuned", "tuned", {"model": "export"})
+                yield self._make(
+                    "compare",
+                    "compare",
+                    {"seed": experiment.seed},
+                    inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"},
+                )
+        yield self._record()
+
+    def _make(
+        self,
+        name: str,
+        kind: str,
+        settings: dict[str, Any],
+        *,
+        inputs: dict[str, str],
+        locations: dict[str, Any] | None = None,
+        cost: Estimate | None = None,
+    ) -> Step:
+        keys = {role: self.made[source].key for role, source in inputs.items()}
+        key = home.digest({"kind": kind, "settings": settings, "inputs": keys, "code": code_version(kind)})
+        step = Step(
+            name=name,
+            kind=kind,
+            key=key,
+            settings=settings,
+            inputs=inputs,
+            locations=locations or {},
+            estimate=cost or Estimate(),
+        )
+        self.made[name] = step
+        return step
+
+    def _base_inputs(self) -> dict[str, str]:
+        return {"model": "model"} if "model" in self.made else {}
+
+    def _base_settings(self, *, weights: bool) -> dict[str, Any]:
+        """Return what identifies a model that no step of the plan makes."""
+        if "model" in self.made:
+            return {"chat_template": self.template}
+        facts = self.world.model
+        if facts is None:
+            identity: dict[str, Any] = {"hub": self.experiment.model.path, "revision": self.experiment.model.revision}
+        else:
+            identity = {"tokenizer": facts.tokenizer_digest, **({"weights": facts.weights_digest} if weights else {})}
+        return {**identity, "chat_template": self.template}
+
+    def _data(self, dataset_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what identifies rows by content, and where they are."""
+        source = self.world.source(dataset_id)
+        facts = self.world.facts[dataset_id.removesuffix(HELD_OUT)]
+        identity = {
+            "digest": facts.digest,
+            "held_out": dataset_id.endswith(HELD_OUT),
+            "hold_out": source.config.hold_out,
+            "purpose": source.config.purpose,
+        }
+        place = {
+            "dataset_id": dataset_id,
+            "config": source.config.model_dump(mode="json"),
+            "path": str(source.path.absolute()) if source.path else None,
+        }
+        return identity, place
+
+    def _model(self) -> Step:
+        init = self.experiment.model.init
+        assert init is not None  # noqa: S101 - asked only then
+        facts = self.world.model
+        parameters = facts.parameters if facts else None
+        settings = {"init": init.model_dump(mode="json"), "seed": self.experiment.seed}
+        cost = Estimate(parameters=parameters, disk_bytes=parameters * 4 if parameters else None)
+        return self._make("model", "model", settings, inputs={}, cost=cost)
+
+    def _prepare(self) -> Step:
+        recipe = self.experiment.recipe
+        assert recipe is not None  # noqa: S101 - asked only then
+        config = recipe.training_config.data_config
+        assert config is not None  # noqa: S101 - cross_checks refused it
+        parts = {"train": config.dataset_id}
+        if config.validation_dataset_id:
+            parts["validation"] = config.validation_dataset_id
+        data = {part: self._data(dataset_id) for part, dataset_id in parts.items()}
+        settings = {
+            **self._base_settings(weights=False),
+            "data": {part: identity for part, (identity, _) in data.items()},
+            "tokens": {
+                "data_format": config.data_format,
+                "train_on_input": bool(config.train_on_input),
+                "max_length": recipe.max_length or self.world.context(),
+                "overlong": recipe.overlong,
+            },
+        }
+        step = self._make(
+            "prepare",
+            "prepare",
+            settings,
+            inputs=self._base_inputs(),
+            locations={
+                "data": {part: place for part, (_, place) in data.items()},
+                "model": self.world.model_path,
+                "tokenizer": self.tokenizer,
+            },
+        )
+        done = results.finished(step)
+        exact = done.summary["train"]["tokens"] if done else None
+        self.cost = estimate.cost_of(self.world, config.dataset_id, exact)
+        step = step.model_copy(update={"estimate": estimate.of_prepare(self.world, config.dataset_id, self.cost)})
+        self.made["prepare"] = step
+        return step
+
+    def _train(self) -> Step:
+        experiment = self.experiment
+        assert experiment.recipe is not None  # noqa: S101 - asked only then
+        recipe, free = _split(experiment.recipe.model_dump(mode="json"), UNKEYED_RECIPE)
+        data = recipe["training_config"]["data_config"]
+        # the content is an input: what it is called means nothing
+        names = {name: data.pop(name) for name in ("dataset_id", "validation_dataset_id")}
+        trainer, free_trainer = _split(experiment.trainer.model_dump(mode="json"), UNKEYED_TRAINER)
+        settings = {
+            **self._base_settings(weights=True),
+            "recipe": recipe,
+            "trainer": trainer,
+            "seed": experiment.seed,
+        }
+        return self._make(
+            "train",
+            "train",
+            settings,
+            inputs={"data": "prepare", **self._base_inputs()},
+            locations={
+                "model": self.world.model_path,
+                "tokenizer": self.tokenizer,
+                "load": self.loading,
+                "recipe": free,
+                "datasets": names,
+                "trainer": free_trainer,
+            },
+            cost=estimate.of_train(self.world, experiment, self.cost),
+        )
+
+    def _export(self) -> Step:
+        assert self.experiment.recipe is not None  # noqa: S101 - asked only then
+        dtype = self.experiment.recipe.training_config.dtype or "fp32"
+        cost = estimate.of_export(self.cost, dtype)
+        return self._make("export", "export", {"dtype": dtype}, inputs={"train": "train"}, cost=cost)
+
+    def _evaluate(self, name: str, label: str, inputs: dict[str, str]) -> Step:
+        experiment = self.experiment
+        assert experiment.benchmark is not None  # noqa: S101 - asked only then
+        benchmark, free = _split(experiment.benchmark.model_dump(mode="json"), UNKEYED_BENCHMARK)
+        identity, place = self._data(experiment.benchmark.dataset_id)
+        recipe = experiment.recipe
+        settings = {
+            **(
+                self._base_settings(weights=True)
+                if inputs.get("model") != "export"
+                else {"chat_template": self.template}
+            ),
+            "benchmark": benchmark,
+            "data": identity,
+            "dtype": (recipe.training_config.dtype or "fp32") if recipe else "fp32",
+            "seed": experiment.seed,
+        }
+        cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
+        return self._make(
+            name,
+            "evaluate",
+            settings,
+            inputs=inputs,
+            locations={
+                "benchmark": free,
+                "data": place,
+                "model": self.world.model_path,
+                "tokenizer": self.tokenizer if inputs.get("model") != "export" else {"chat_template": None},
+                "device": experiment.trainer.accelerator,
+                "label": label,
+            },
+            cost=estimate.of_evaluate(self.world, experiment, cost),
+        )
+
+    def _record(self) -> Step:
+        experiment = self.experiment
+        settings = {"experiment": experiment.model_dump(mode="json", exclude={"trainer"})}
+        return self._make("record", "record", settings, inputs={name: name for name in self.made})
+
+
+def _split(record: dict[str, Any], free: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the part of a record that decides the result, and the rest."""
+    kept = {name: value for name, value in record.items() if name not in free}
+    return kept, {name: record[name] for name in free if name in record}
+
+
+def _judge(step: Step, before: list[Step], previous: dict[str, Step]) -> Step:
+    """Return the step with what will happen to it, and why."""
+    if results.finished(step) is not None:
+        return step.model_copy(update={"state": StepState.SKIP, "reason": "up to date"})
+    if results.begun(step):
+        return step.model_copy(update={"state": StepState.RESUME, "reason": "goes on from its last checkpoint"})
+    running = {other.name for other in before if other.state is not StepState.SKIP}
+    return step.model_copy(update={"state": StepState.RUN, "reason": _why(step, running, previous.get(step.name))})
+
+
+def _why(step: Step, running: set[str], old: Step | None) -> str:
+    if old is None:
+        return "not run yet"
+    changed = list(_differences(old.settings, step.settings))
+    if changed:
+        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+        return "changed: " + ", ".join(changed[:2]) + more
+    waits = [name for name in step.inputs.values() if name in running]
+    if waits:
+        return f"depends on {', '.join(waits)}"
+    return "its output is not there" if old.key == step.key else "the code of this step changed"
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in sorted({*old, *new}):
+            yield from _differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
+    elif old != new:
+        yield f"{path} {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else text[:12] + "…"

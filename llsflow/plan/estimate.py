@@ -1,0 +1,130 @@
+"""What a plan will cost, from counts and formulas alone: said before anything runs, and said to be about right."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+
+from llsflow import home
+from llsflow.plan.world import World
+from llsflow.schema.datasets import HELD_OUT
+from llsflow.schema.experiment import Experiment
+from llsflow.schema.plan import Estimate
+from llsflow.schema.training import Recipe
+
+FLOPS_PER_CORE = 2.3e10
+"""Floating point operations a second that a small model reaches on one CPU core, until this machine is measured."""
+
+TEMPLATE_TOKENS = 4
+"""Tokens that a chat template adds to a turn."""
+
+CHARACTERS_PER_TOKEN = 4.0
+"""English text under a byte-level BPE vocabulary of the usual size."""
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The counts that every estimate starts from."""
+
+    parameters: int | None
+    tokens_per_row: float
+
+    def seconds(self, tokens: float, passes: int) -> float | None:
+        """Return the time for tokens at 2 operations a parameter and pass (arXiv:2001.08361, section 2.1)."""
+        return 2 * passes * self.parameters * tokens / flops_per_second() if self.parameters else None
+
+
+def flops_per_second() -> float:
+    """Return what training reached on this machine, or a guess by its cores."""
+    measured = home.read_json(home.home() / "cache" / "speed.json")
+    return float(measured) if measured else FLOPS_PER_CORE * (os.cpu_count() or 1)
+
+
+def remember_speed(parameters: int, tokens_per_second: float) -> None:
+    """Keep the speed of a training (forward and backward: 6 operations a parameter and token)."""
+    home.write_json(home.home() / "cache" / "speed.json", 6.0 * parameters * tokens_per_second)
+
+
+def cost_of(world: World, dataset_id: str, exact_tokens: int | None = None) -> Cost:
+    """Return the counts of a data set under the model; `exact_tokens` where it was tokenised before."""
+    facts = world.facts[dataset_id.removesuffix(HELD_OUT)]
+    parameters = world.model.parameters if world.model else None
+    if exact_tokens is not None:
+        return Cost(parameters, exact_tokens / max(1, world.rows(dataset_id)))
+    byte_level = bool(world.model and world.model.vocab_size and world.model.vocab_size < 1000)
+    tokens = facts.characters / (1.0 if byte_level else CHARACTERS_PER_TOKEN) + TEMPLATE_TOKENS * facts.turns
+    return Cost(parameters, tokens / facts.rows)
+
+
+def optimizer_steps(rows: int, recipe: Recipe) -> int:
+    """Return the optimizer steps of a training on so many rows."""
+    config = recipe.training_config
+    assert config.data_config is not None  # noqa: S101 - cross_checks refused it
+    batches = math.ceil(rows / config.data_config.batch_size)
+    steps = math.ceil(batches / config.gradient_accumulation_steps)
+    if config.max_steps_per_epoch > 0:
+        steps = min(steps, config.max_steps_per_epoch)
+    return steps * config.n_epochs
+
+
+def of_prepare(world: World, dataset_id: str, cost: Cost) -> Estimate:
+    """Return the estimate of tokenising: about 5,000 rows a second, 5 bytes on disk a token."""
+    rows = world.rows(dataset_id)
+    tokens = round(rows * cost.tokens_per_row)
+    return Estimate(rows=rows, tokens=tokens, disk_bytes=5 * tokens, seconds=rows / 5000)
+
+
+def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
+    """Return the estimate of training: weights, gradients and two moments, activations of one micro-batch."""
+    recipe = experiment.recipe
+    assert recipe is not None  # noqa: S101 - asked only with a recipe
+    config = recipe.training_config
+    assert config.data_config is not None  # noqa: S101 - cross_checks refused it
+    rows = world.rows(config.data_config.dataset_id)
+    steps = optimizer_steps(rows, recipe)
+    seen = min(steps * config.data_config.batch_size * config.gradient_accumulation_steps, rows * config.n_epochs)
+    tokens = round(seen * cost.tokens_per_row)
+    parameters = cost.parameters
+    held = BYTES[config.dtype or "fp32"] if experiment.trainer.precision == "true" else 4
+    batch_tokens = config.data_config.batch_size * cost.tokens_per_row
+    return Estimate(
+        rows=seen,
+        tokens=tokens,
+        optimizer_steps=steps,
+        parameters=parameters,
+        memory_bytes=round(parameters * held * 4 + _activations(world, batch_tokens)) if parameters else None,
+        disk_bytes=parameters * held * 3 * recipe.keep_checkpoints if parameters else None,
+        seconds=cost.seconds(tokens, passes=3),
+    )
+
+
+def _activations(world: World, tokens: float) -> float:
+    """Return bytes of activations: 34 a token, layer and unit in half precision, twice that in fp32.
+
+    Source: arXiv:2205.05198, equation 1, without the attention matrix (it is not stored).
+    """
+    model = world.model
+    if model is None or not model.layers or not model.hidden_size:
+        return 0.0
+    return tokens * (68.0 * model.layers * model.hidden_size + 8.0 * (model.vocab_size or 0))
+
+
+def of_export(cost: Cost, dtype: str) -> Estimate:
+    """Return the estimate of writing the weights."""
+    size = cost.parameters * BYTES[dtype] if cost.parameters else None
+    return Estimate(parameters=cost.parameters, disk_bytes=size, seconds=size / 2e8 if size else None)
+
+
+def of_evaluate(world: World, experiment: Experiment, cost: Cost) -> Estimate:
+    """Return the estimate of generating: every row's prompt once, then up to max_tokens tokens."""
+    benchmark = experiment.benchmark
+    assert benchmark is not None  # noqa: S101 - asked only with a benchmark
+    config = benchmark.benchmark_config
+    rows = min(world.rows(benchmark.dataset_id), config.num_examples or 10**12)
+    sampling = getattr(config.eval_candidate, "sampling_params", None)
+    longest = (sampling.max_tokens if sampling else None) or world.context() or 256
+    tokens = round(rows * (cost.tokens_per_row + longest))
+    return Estimate(rows=rows, tokens=tokens, parameters=cost.parameters, seconds=cost.seconds(tokens, passes=1))

@@ -1,0 +1,124 @@
+"""What an experiment finds on this machine: its model and its rows, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llsflow.data.dataset import DatasetFacts, DatasetSource, inspect, locate, overlap
+from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError
+from llsflow.evals import check_scorers
+from llsflow.models import describe
+from llsflow.models.describe import ModelFacts
+from llsflow.models.formula import check_init
+from llsflow.schema.benchmarks import ModelCandidate
+from llsflow.schema.datasets import HELD_OUT
+from llsflow.schema.experiment import Experiment, referenced_datasets
+
+
+@dataclass
+class World:
+    """The things that the experiment's names stand for."""
+
+    model: ModelFacts | None = None
+    """None: a hub id that is not on this machine yet."""
+    model_path: str | None = None
+    """Absolute folder or hub id; None: the model is to be built."""
+    sources: dict[str, DatasetSource] = field(default_factory=dict)
+    facts: dict[str, DatasetFacts] = field(default_factory=dict)
+
+    def source(self, dataset_id: str) -> DatasetSource:
+        """Return the data set behind an id, held out or not."""
+        return self.sources[dataset_id.removesuffix(HELD_OUT)]
+
+    def rows(self, dataset_id: str) -> int:
+        """Return how many rows the id names."""
+        facts = self.facts[dataset_id.removesuffix(HELD_OUT)]
+        return facts.held_out if dataset_id.endswith(HELD_OUT) else facts.rows - facts.held_out
+
+    def context(self) -> int | None:
+        """Return the model's context in tokens, where it is known."""
+        return self.model.context_length if self.model else None
+
+
+def look(experiment: Experiment, config_dir: Path | None = None) -> World:
+    """Find and check the model and every data set.
+
+    Raises:
+        DataError: everything that is wrong, at once.
+    """
+    world = World()
+    problems: list[Mistake] = []
+    _find_model(experiment, world, problems)
+    _find_datasets(experiment, world, problems, config_dir)
+    problems += [Mistake(".".join(map(str, loc)), message) for loc, message in _context_mistakes(experiment, world)]
+    if experiment.benchmark:
+        problems += [Mistake(".".join(map(str, loc)), message) for loc, message in check_scorers(experiment.benchmark)]
+    if not problems:
+        problems = list(_overlaps(experiment, world))
+    if problems:
+        raise DataError(problems)
+    return world
+
+
+def _find_model(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
+    model = experiment.model
+    try:
+        if model.init is not None:
+            problems += [Mistake("model.init", message) for message in check_init(model.init)]
+            world.model = describe.describe_init(model.init)
+        elif model.path is not None:
+            folder = describe.locate(model.path, model.revision)
+            world.model_path = str(folder.absolute()) if folder else model.path
+            world.model = describe.describe_folder(folder) if folder else None
+    except LlsflowError as error:
+        problems.append(Mistake("model", str(error)))
+
+
+def _find_datasets(experiment: Experiment, world: World, problems: list[Mistake], config_dir: Path | None) -> None:
+    catalogue = experiment.catalogue()
+    for dataset_id in sorted({name.removesuffix(HELD_OUT) for _, name in referenced_datasets(experiment)}):
+        try:
+            source = locate(catalogue[dataset_id], config_dir)
+            world.facts[dataset_id] = inspect(source)
+            world.sources[dataset_id] = source
+        except MistakesError as error:
+            problems += error.mistakes
+
+
+def _context_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple[str, ...], str]]:
+    context = world.context()
+    if experiment.recipe:
+        wanted = experiment.recipe.max_length
+        if wanted is None and context is None and world.model is not None:
+            yield ("recipe", "max_length"), "the model does not say its context: set recipe.max_length"
+        if wanted is not None and context is not None and wanted > context:
+            yield ("recipe", "max_length"), f"{wanted} tokens are over the model's context: allowed are up to {context}"
+    if experiment.benchmark and context is not None:
+        candidate = experiment.benchmark.benchmark_config.eval_candidate
+        assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+        wanted = candidate.sampling_params.max_tokens
+        if wanted is not None and wanted >= context:
+            loc = ("benchmark", "benchmark_config", "eval_candidate", "sampling_params", "max_tokens")
+            yield loc, f"{wanted} leaves no room for a prompt: the model's context is {context}"
+
+
+def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:
+    """Yield a mistake for each data set that is to judge what it also trains."""
+    recipe = experiment.recipe
+    if recipe is None or recipe.allow_overlap or recipe.training_config.data_config is None:
+        return
+    trained = recipe.training_config.data_config.dataset_id
+    for loc, judged in referenced_datasets(experiment):
+        if judged == trained and loc[-1] == "dataset_id" and loc[0] == "recipe":
+            continue
+        shared = overlap((world.source(trained), trained), (world.source(judged), judged))
+        if shared:
+            number, twin = shared[0]
+            yield Mistake(
+                ".".join(map(str, loc)),
+                f"{len(shared)} of the {world.rows(judged)} rows of {judged!r} are also training rows of {trained!r} "
+                f"(row {number} has the prompt of training row {twin}): remove them, or set "
+                "recipe.allow_overlap=true and read the scores with care",
+            )
