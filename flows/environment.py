@@ -67,8 +67,9 @@ def client_environment(folder: Path, api_url: str, *, local: bool) -> dict[str, 
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
-        # A server that went away costs the run 6 seconds at its end, not Prefect's own 62.
-        "PREFECT_CLIENT_MAX_RETRIES": "2",
+        # A server that went away costs the run 14 seconds at its end, not Prefect's own 62: long enough for
+        # the local one to be back.
+        "PREFECT_CLIENT_MAX_RETRIES": "3",
     }
     if local:
         environment |= {

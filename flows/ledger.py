@@ -84,7 +84,7 @@ def _tell(client: SyncPrefectClient, flow_run_id: UUID, record: dict[str, Any]) 
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.objects import State, StateType
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Crashed
+    from prefect.states import Completed, Crashed
 
     try:
         flow_run = client.read_flow_run(flow_run_id)
@@ -101,5 +101,6 @@ def _tell(client: SyncPrefectClient, flow_run_id: UUID, record: dict[str, Any]) 
     client.set_flow_run_state(flow_run_id, state, force=True)
     for task_run in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))):
         if task_run.state is None or not task_run.state.is_final():
-            client.set_task_run_state(task_run.id, crash.model_copy(), force=True)
+            late: State[Any] = Completed(message="The server was away when this step ended")
+            client.set_task_run_state(task_run.id, late if state.is_completed() else crash.model_copy(), force=True)
     return ended is None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import math
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,18 +59,23 @@ class _Feed:
 
 @dataclass
 class Page:
-    """A Watcher that shows progress on the Prefect page, from a thread of its own.
+    """A Watcher that shows progress on the Prefect page, and hears from it, in a thread of its own.
 
     Training only leaves its newest numbers here, which costs microseconds; the thread passes them on at
-    most every `interval_seconds`. The first trouble with the API ends the updates, not the run.
+    most every `interval_seconds`. Trouble with the API costs the page its numbers, never the run.
     """
 
     interval_seconds: float = 2.0
+    listen_seconds: float = 5.0
+    """Between two looks whether somebody pressed Cancel on the page."""
     on_cancel: Callable[[], None] = lambda: None
-    """Called once when somebody presses Cancel on the page."""
+    """Called when somebody did."""
+    on_lost: Callable[[], None] = lambda: None
+    """Called when the API does not answer; it may bring the server back."""
     _feeds: dict[str, _Feed] = field(default_factory=dict)
     _changed: threading.Event = field(default_factory=threading.Event)
     _closing: threading.Event = field(default_factory=threading.Event)
+    _listened: float = field(default_factory=time.monotonic)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -117,17 +124,32 @@ class Page:
         flow_run_id = flow_run.flow_run.id if flow_run and flow_run.flow_run else None
         if flow_run_id is None:
             return
-        try:
-            with get_client(sync_client=True) as client:
-                while not self._closing.is_set():
-                    self._changed.wait()
-                    self._changed.clear()
-                    self._tell_news(client, flow_run_id)
-                    self._closing.wait(self.interval_seconds)
-                self._tell_news(client, flow_run_id)
-        except Exception:
+        while not self._closing.is_set():
             # The page is a courtesy: a server that went away, or answers nonsense, must not reach training.
+            with contextlib.suppress(Exception):
+                self._follow(flow_run_id)
+            if not self._closing.is_set():
+                self.on_lost()
+                self._closing.wait(self.interval_seconds)
+
+    def _follow(self, flow_run_id: UUID) -> None:
+        """Tell and listen until the run ends; raises when the API does not answer."""
+        with get_client(sync_client=True) as client:
+            while not self._closing.is_set():
+                self._changed.wait(timeout=self.listen_seconds)
+                self._changed.clear()
+                self._tell_news(client, flow_run_id)
+                self._listen(client, flow_run_id)
+                self._closing.wait(self.interval_seconds)
+            self._tell_news(client, flow_run_id)
+
+    def _listen(self, client: SyncPrefectClient, flow_run_id: UUID) -> None:
+        if time.monotonic() - self._listened < self.listen_seconds:
             return
+        self._listened = time.monotonic()
+        state = client.read_flow_run(flow_run_id).state
+        if state is not None and (state.is_cancelling() or state.is_cancelled()):
+            self.on_cancel()
 
     def _tell_news(self, client: SyncPrefectClient, flow_run_id: UUID) -> None:
         for feed in list(self._feeds.values()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +15,12 @@ from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.events.worker import EventsWorker
 from prefect.flow_engine import run_flow_sync
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Pending
 from prefect.utilities.urls import url_for
 
@@ -33,6 +37,8 @@ Execute = Callable[[Step, Session, Mapping[str, StepResult]], tuple[StepResult, 
 FLOW_NAME = "llsflow"
 TABLE_KINDS = ("compare", "record")
 """Kinds of step whose summary may hold the result table."""
+
+_HAND_OVER_SECONDS = 5.0
 
 _PASSING = (UnavailableError, OSError)
 """What another try may mend; every other LlsflowError is the user's to mend."""
@@ -62,6 +68,7 @@ class Pipeline:
     """What ended the run: raised by a step, not by Prefect."""
     _tries: dict[str, int] = field(default_factory=dict)
     _skipped: int = 0
+    _outer_sigterm: Callable[..., Any] | None = None
 
     def run(self) -> dict[str, StepResult]:
         """Run every step and return the results by name.
@@ -80,6 +87,7 @@ class Pipeline:
                 state = self._run_flow(flow, flow_run)
                 acknowledged = state is not None
                 self.ledger.ended(flow_run.id, state or self._verdict(), acknowledged=acknowledged)
+        _hand_over(wait=acknowledged)
         if self.error is not None:
             self._raise()
         if not acknowledged:
@@ -134,7 +142,9 @@ class Pipeline:
         """Run the flow; return its last state, or None when Prefect was lost on the way and we went on."""
         self._outer_sigterm = _sigterm_handler()
         try:
-            state = run_flow_sync(flow, flow_run=flow_run, return_type="state")
+            # Heartbeats only serve automations on the server, and ending them costs up to a second.
+            with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+                state = run_flow_sync(flow, flow_run=flow_run, return_type="state")
         except Exception as lost:
             if self.error is None:
                 logger.warning(
@@ -151,7 +161,7 @@ class Pipeline:
             signal.signal(signal.SIGTERM, self._outer_sigterm)
         publish_link("mlflow", self.plan.experiment.name, "MLflow run", self.session.tracking.page(self.session.run.id))
         states: dict[str, State[Any]] = {}
-        with self.page.open(), _watching(self.session, self.page):
+        with self.page.open(), _joined(self.session, self.page):
             for step in self.plan.steps:
                 before = [states[name] for name in step.inputs.values()]
                 state = self._task(step)(wait_for=before, return_state=True)
@@ -241,6 +251,21 @@ class Pipeline:
         logger.warning("every step is done, but Prefect does not know it: its page is set right by the next run")
 
 
+def _hand_over(*, wait: bool) -> None:
+    """Send what Prefect still holds in its queues, so that the page is whole when we name it.
+
+    A server that went away gets nothing: Prefect would try ten times for each event, and the process
+    would not end for minutes.
+    """
+    services: tuple[Any, ...] = (EventsWorker, APILogWorker)
+    for service in services:
+        for instance in () if wait else tuple(service._instances.values()):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    instance._queue.get_nowait()
+        service.drain_all(timeout=_HAND_OVER_SECONDS)
+
+
 def _failure(error: BaseException) -> State[Any]:
     if isinstance(error, Stopped):
         return Cancelled(message=str(error))
@@ -267,9 +292,15 @@ def _sigterm_handler() -> Callable[..., Any] | None:
 
 
 @contextlib.contextmanager
-def _watching(session: Session, page: Page) -> Iterator[None]:
+def _joined(session: Session, page: Page) -> Iterator[None]:
+    """Make the page one of the run's watchers, and its Cancel button one of the ways to stop."""
+    cancelled = threading.Event()
+    page.on_cancel = cancelled.set
+    asked = session.stopping
+    session.stopping = lambda: cancelled.is_set() or asked()
     session.watchers.append(page)
     try:
         yield
     finally:
         session.watchers.remove(page)
+        session.stopping = asked

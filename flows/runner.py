@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from llsflow.errors import LlsflowError
 from llsflow.schema.plan import Plan, StepResult
 
 from .stack import LocalPrefect
@@ -49,6 +50,7 @@ class PrefectRunner:
         self._progress_seconds = progress_seconds
         self._wait_seconds = wait_seconds
         self._warming: threading.Thread | None = None
+        self._comebacks = 3
 
     def start(self) -> None:
         """Start the local server unless it runs; return at once, while it boots.
@@ -105,10 +107,17 @@ class PrefectRunner:
             retries=_retries_of_kinds() if self._retries is None else self._retries,
             retry_seconds=self._retry_seconds,
             ledger=Ledger(self.prefect.folder / "runs", server),
-            page=Page(self._progress_seconds),
+            page=Page(self._progress_seconds, on_lost=self._bring_back),
         )
         with _no_words_on_the_terminal():
             return pipeline.run()
+
+    def _bring_back(self) -> None:
+        """Start the local server again when it was killed in the middle of a run."""
+        if self._comebacks:
+            self._comebacks -= 1
+            with contextlib.suppress(LlsflowError):
+                self.prefect.start()
 
     def stop(self) -> bool:
         """End the local server; return whether one ran."""

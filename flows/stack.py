@@ -91,7 +91,8 @@ class LocalPrefect:
         with locked("prefect"):
             record = self._record()
             if record is None or not record.lives():
-                self._spawn()
+                # The same port again: a run whose server was killed finds the new one where it was.
+                self._spawn(_free_port(record.port if record else self._port))
 
     def wait(self, timeout: float = 180.0, stopping: Callable[[], bool] = lambda: False) -> str:
         """Return the address of the API as soon as it answers.
@@ -159,8 +160,7 @@ class LocalPrefect:
         except TypeError:  # not ours, or of another version
             return None
 
-    def _spawn(self) -> None:
-        port = _free_port(self._port)
+    def _spawn(self, port: int) -> None:
         if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         with self.log_file.open("ab") as log:
