@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from llsflow.schema.plan import Plan, StepResult
@@ -14,8 +15,8 @@ class Runner(Protocol):
     def start(self) -> None:
         """Begin to bring up what running needs, and return at once."""
 
-    def warm(self) -> None:
-        """Do the slow imports while the rest comes up."""
+    def warm(self, modules: Sequence[str] = ()) -> None:
+        """Import what running needs, and `modules`, in the background while the rest comes up."""
 
     def run(self, plan: Plan, session: Session) -> dict[str, StepResult]:
         """Run the plan in this process and return each step's result by name.

@@ -1,0 +1,144 @@
+"""`llsflow run`: plan, run what is not up to date, print the result and where to look."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llsflow import home
+from llsflow.cli.experiment import again, load, printed
+from llsflow.cli.joined import new_runner
+from llsflow.cli.progress import Terminal
+from llsflow.cli.words import score
+from llsflow.config import Loaded, to_yaml
+from llsflow.errors import Stopped
+from llsflow.plan import compile_plan
+from llsflow.plan.compile import remember
+from llsflow.schema.plan import Plan, StepResult, StepState
+from llsflow.steps import STEPS, results
+
+
+def command(options: argparse.Namespace) -> int:
+    """Run an experiment."""
+    console = Console()
+    loaded = load(options)
+    if printed(options, loaded):
+        return 0
+    home.ensure_writable()
+    plan = compile_plan(loaded.experiment, options.config_dir)
+    todo = [step for step in plan.steps if step.state is not StepState.SKIP]
+    if not todo:
+        console.print(f"{plan.experiment.name}: nothing to do, all {len(plan.steps)} steps are up to date")
+        _show_results({step.name: _done(step) for step in plan.steps}, console)
+        return 0
+    skipped = f", {len(plan.steps) - len(todo)} up to date" if len(todo) < len(plan.steps) else ""
+    console.print(f"[bold]{plan.experiment.name}[/]  plan {plan.key[:12]}: {len(todo)} steps to run{skipped}")
+    with _stop_on_interrupt() as stopping:
+        try:
+            _run(plan, loaded, options, console, stopping)
+        except Stopped as stopped:
+            raise Stopped(f"{stopped}\nto go on: {again(options)}") from None
+    return 0
+
+
+def _done(step: Any) -> StepResult:
+    result = results.finished(step)
+    assert result is not None  # noqa: S101 - the plan says so
+    return result
+
+
+def _run(plan: Plan, loaded: Loaded, options: argparse.Namespace, console: Console, stopping: threading.Event) -> None:
+    runner = new_runner()
+    runner.start()
+    runner.warm([STEPS[step.kind].module for step in plan.steps if step.state is not StepState.SKIP])
+    from llsflow.steps.session import open_session
+
+    remember(plan)
+    with Terminal(console, plan) as terminal:
+        terminal.note("starting Prefect and MLflow")
+        with open_session(plan, [terminal], stopping.is_set, to_yaml(loaded), again(options)) as session:
+            done = runner.run(plan, session)
+            page, flow = session.tracking.page(session.run.id), session.flow_url
+    _show_results(done, console)
+    console.print(f"MLflow    {page}  (open it with `llsflow ui`)", highlight=False, soft_wrap=True)
+    if flow:
+        console.print(f"Prefect   {flow}  (`llsflow stop` ends the server)", highlight=False, soft_wrap=True)
+
+
+def _show_results(done: dict[str, StepResult], console: Console) -> None:
+    """Print the scores and where the model and the report are."""
+    if "compare" in done:
+        _show_comparison(done["compare"].summary["table"], console)
+    else:
+        for result in done.values():
+            if result.kind == "evaluate":
+                _show_scores(result, console)
+    for name, title in (("export", "Model"), ("record", "Report")):
+        if name in done:
+            place = Path(done[name].folder) / ("model" if name == "export" else "report.html")
+            console.print(f"{title:<8}  {_short(place)}", highlight=False, soft_wrap=True)
+
+
+def _show_comparison(rows: list[dict[str, Any]], console: Console) -> None:
+    table = Table(title="scores, with 95 % intervals", title_justify="left")
+    for heading in ("benchmark", "scoring function", "rows", "base", "tuned", "difference"):
+        table.add_column(heading, justify="left" if heading in ("benchmark", "scoring function") else "right")
+    for row in rows:
+        table.add_row(
+            row["benchmark"],
+            row["scorer"],
+            str(row["rows"]),
+            score(row["base"], row["base_interval"]),
+            score(row["tuned"], row["tuned_interval"]),
+            score(row["difference"], row["interval"], sign=True),
+        )
+    console.print(table)
+
+
+def _show_scores(result: StepResult, console: Console) -> None:
+    table = Table(title=f"{result.summary['benchmark']}, with 95 % intervals", title_justify="left")
+    for heading in ("scoring function", "metric", "score"):
+        table.add_column(heading)
+    for scorer, metrics in result.summary["scores"].items():
+        for metric, values in metrics.items():
+            table.add_row(scorer, metric, score_of(metric, values))
+    console.print(table)
+
+
+def score_of(metric: str, values: dict[str, Any]) -> str:
+    """Return an aggregated result as text."""
+    value = values.get(metric)
+    return score(value, values.get("confidence_interval_95")) if isinstance(value, int | float) else str(value)
+
+
+def _short(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """While open, the first Ctrl-C asks for a stop at the next step boundary, the second stops at once."""
+    stopping = threading.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+        sys.stderr.write("\nstopping after this step, with a checkpoint; Ctrl-C again to stop at once\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,33 @@
+"""`llsflow ui` and `llsflow stop`: the pages in the background."""
+
+from __future__ import annotations
+
+import argparse
+
+from llsflow.cli.joined import new_stack
+from llsflow.tracking import running_page, serve
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Start MLflow's page on this home's store, or say where it already runs."""
+    if options.stop:
+        print("MLflow page ended" if _stop_page() else "no MLflow page runs")
+        return 0
+    server = serve(port=options.port)
+    print(f"MLflow: {server.url}  (`llsflow ui --stop` ends it)")
+    return 0
+
+
+def stop(options: argparse.Namespace) -> int:
+    """End what runs in the background for this home."""
+    ended = [name for name, did in (("MLflow page", _stop_page()), ("Prefect server", new_stack().stop())) if did]
+    print(f"ended: {', '.join(ended)}" if ended else "nothing runs in the background")
+    return 0
+
+
+def _stop_page() -> bool:
+    server = running_page()
+    if server is None:
+        return False
+    server.stop()
+    return True

@@ -1,0 +1,47 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def amount(value: float | None) -> str:
+    """Return a count: 200, 20,000, 1.2 M, 7.6 G."""
+    if value is None:
+        return ""
+    for limit, unit in ((1e9, "G"), (1e6, "M")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Return bytes in decimal units: 2.7 MB."""
+    if value is None:
+        return ""
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            return f"{value / limit:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time: 0.3 s, 42 s, 2:05 min, 3:10 h."""
+    if seconds is None:
+        return ""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60}:{int(seconds) % 60:02d} min"
+    return f"{int(seconds) // 3600}:{int(seconds) % 3600 // 60:02d} h"
+
+
+def score(value: float | None, interval: list[float] | None = None, *, sign: bool = False) -> str:
+    """Return a score with its 95 % interval: 0.985 [0.957, 0.995]."""
+    if value is None:
+        return "none"
+    text = f"{value:+.3f}" if sign else f"{value:.3f}"
+    if interval is None:
+        return text
+    low, high = (f"{end:+.3f}" if sign else f"{end:.3f}" for end in interval)
+    return f"{text} [{low}, {high}]"
