@@ -19,6 +19,7 @@ from llsflow.schema.experiment import Experiment, Loc, cross_checks
 TARGET = "_target_"
 SWITCH = re.compile(r"^(on|off|yes|no|y|n)$", re.IGNORECASE)
 MISREAD_NUMBER = re.compile(r"^[-+]?(0[0-7_]+|\d[\d_]*(:[0-5]?\d)+)$")
+WHOLE_INTERPOLATION = re.compile(r"^\$\{([\w.]+)\}$")
 NOTHING_THERE = {"missing", "union_tag_not_found"}
 
 
@@ -57,8 +58,7 @@ def check(resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report
     try:
         experiment = Experiment.model_validate(resolved)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            _note(details, resolved, tree, folders, report)
+        _note_all(error.errors(include_url=False), resolved, tree, folders, report)
         return None
     for loc, sentence in cross_checks(experiment):
         if not report.touches(loc):
@@ -66,8 +66,9 @@ def check(resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report
     return experiment
 
 
-def untagged(loc: Loc) -> Loc:
-    """Return a location of pydantic's without the tags that it puts in for the members of a union."""
+def untagged(loc: Loc) -> tuple[Loc, Kind | None]:
+    """Return a location of pydantic's without the tags of union members, and the kind that the last key stands in."""
+    parent: Kind | None = ROOT
     kind: Kind | None = ROOT
     clean: list[str | int] = []
     for part in loc:
@@ -79,38 +80,61 @@ def untagged(loc: Loc) -> Loc:
         if part == "[key]":
             continue
         clean.append(part)
-        kind = kind.child(part) if kind else None
-    return tuple(clean)
+        parent, kind = kind, kind.child(part) if kind else None
+    return tuple(clean), parent
+
+
+def _note_all(
+    errors: list[ErrorDetails], resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report
+) -> None:
+    # one message for one slip: a misspelt key is both unknown and, under its right name, missing
+    for details in errors:
+        if details["type"] == "extra_forbidden":
+            loc, parent = untagged(details["loc"])
+            for meant in nearest(str(loc[-1]), parent.keys() if parent else ()):
+                report.absent.add((*loc[:-1], meant))
+    # what only repeats another place's mistake comes after it, to be left out
+    for details in sorted(errors, key=lambda details: bool(_referred(untagged(details["loc"])[0], tree))):
+        _note(details, resolved, tree, folders, report)
 
 
 def _note(details: ErrorDetails, resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report) -> None:
-    loc, code = untagged(details["loc"]), details["type"]
+    (loc, parent), code = untagged(details["loc"]), details["type"]
     if code.startswith("union_tag"):
         loc = (*loc, "type")
-    if report.explains_absence(loc) or (code == "value_error" and report.touches(loc)):
+    referred = _referred(loc, tree)
+    if referred and any(text.startswith(f"{referred}: ") for _, text in report.found):
         return
-    message = _message(loc, details, tree, folders)
+    absence = code in NOTHING_THERE or Tree(resolved).get(loc) is ABSENT
+    if (absence and report.explains_absence(loc)) or (code == "value_error" and report.touches(loc)):
+        return
+    if code == "extra_forbidden":
+        message = f"unknown key; {nearest_key(loc, tree, kind=parent)}"
+    else:
+        message = _message(loc, details, folders)
     place = tree.place(loc[:-1] if code in NOTHING_THERE else loc)
     if not any(other == place and text.startswith(f"{dotted(loc)}: ") for other, text in report.found):
         report.add(place, f"{dotted(loc)}: {message}{_misread(place, Tree(resolved).get(loc), loc)}")
 
 
-def _message(loc: Loc, details: ErrorDetails, tree: Tree, folders: Folders) -> str:
+def _referred(loc: Loc, tree: Tree) -> str:
+    raw = tree.get(loc)
+    match = WHOLE_INTERPOLATION.match(raw) if isinstance(raw, str) else None
+    return match.group(1) if match else ""
+
+
+def _message(loc: Loc, details: ErrorDetails, folders: Folders) -> str:
     code = details["type"]
     kind = kind_at(loc)
-    if code == "extra_forbidden":
-        parent = kind_at(loc[:-1])
-        allowed = f" Allowed here: {', '.join(parent.keys())}" if parent else ""
-        return f"unknown key; {nearest_key(loc, tree)}".rstrip("; ") + (allowed and f";{allowed}")
     if code == "missing":
         if len(loc) == 1 and folders.is_group(str(loc[0])):
             return f"none is chosen: {loc[0]}=NAME (known: {', '.join(folders.options(str(loc[0])))})"
         return f"is missing, allowed: {kind.words()}" if kind else "is missing"
     if code == "union_tag_not_found":
-        return f"is missing, allowed: {details['ctx']['expected_tags']}"
+        return f"is missing, allowed: {', '.join(map(str, kind.choices)) if kind else 'a text'}"
     if code == "union_tag_invalid":
-        tag, tags = details["ctx"]["tag"], details["ctx"]["expected_tags"]
-        return f"found {tag!r}, allowed: {tags}" + _did_you_mean(tag, tags.replace("'", "").split(", "))
+        tag, tags = details["ctx"]["tag"], [str(choice) for choice in kind.choices] if kind else []
+        return f"found {tag!r}, allowed: {', '.join(tags)}" + _did_you_mean(tag, tags)
     if code == "value_error":
         return details["msg"].removeprefix("Value error, ")
     if kind is None or kind.is_open:
@@ -140,5 +164,7 @@ def _found(value: Any) -> str:
 def _misread(place: Place, value: Any, loc: Loc) -> str:
     kind = kind_at(loc)
     if value is ABSENT or isinstance(value, str) or not place.plain or not (kind and kind.wants_text):
+        return ""
+    if kind.choices and place.plain not in kind.choices:
         return ""
     return f' (unquoted {place.plain} is read as {_found(value)}: quote it, "{place.plain}")'

@@ -69,7 +69,9 @@ class Repository(ConfigRepository):
             path = self.folders.find(name)
             if path is None:
                 return None
-            self.documents[name] = read_document(path, self.report)
+            document = self.documents[name] = read_document(path, self.report)
+            if document.package is None and name.startswith(f"{EXPERIMENT}/"):
+                document.package = "_global_"
             if hidden := self.folders.shadows(path):
                 self.report.warn(f"{shown(path)} shadows the packaged one ({shown(hidden)})")
         return self.documents[name]
@@ -210,6 +212,7 @@ class Composer:
 
     def choose_experiment(self, name: str | None, groups: list[Override], config_file: Path | None) -> list[Override]:
         """Return the choices with the experiment's first, if it is there."""
+        self.tree.origin = command_line(name) if name else self.tree.origin
         chosen = [override for override in groups if override.key_or_group == EXPERIMENT]
         for override in chosen:
             if config_file is not None or name is not None:
@@ -246,6 +249,7 @@ class Composer:
         if document.broken:
             self.report.absent.add(())
         self.repository.documents[PRIMARY] = document
+        self.tree.origin = document.place(())
         kept = [group for group in groups if not group.is_delete()]
         for override in kept:
             override.type = OverrideType.ADD
@@ -260,7 +264,7 @@ class Composer:
                     self.repository, PRIMARY, groups, prepend_hydra=False, skip_missing=False
                 ).defaults
         except (HydraException, OmegaConfBaseException, ValueError) as error:
-            self.defaults_mistake(error)
+            self.defaults_mistake(error, groups)
             return
         for warning in caught:
             self.report.warn(str(warning.message))
@@ -298,7 +302,7 @@ class Composer:
                     return document.place(("defaults", index))
         return Place("the defaults list")
 
-    def defaults_mistake(self, error: Exception) -> None:
+    def defaults_mistake(self, error: Exception, groups: list[Override]) -> None:
         """Note what Hydra finds wrong with a defaults list."""
         text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("To append"))
         document = next(
@@ -307,6 +311,11 @@ class Composer:
         if document is None and self.experiment:
             document = self.repository.document(f"{EXPERIMENT}/{self.experiment}")
         document = document or cast(Document, self.repository.document(PRIMARY))
+        deletion = next((g for g in groups if g.is_delete() and f"'{str(g.input_line)[1:]}'" in text), None)
+        if deletion:
+            place = command_line(str(deletion.input_line))
+            self.report.add(place, "this experiment has no such choice to leave out", absent=())
+            return
         hint = "a group is chosen from an experiment as '- override /group: option'"
         self.report.add(document.place(("defaults",)), f"defaults: {text} ({hint})", absent=())
 

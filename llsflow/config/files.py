@@ -26,7 +26,7 @@ class Document:
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[Loc, Place] = field(default_factory=dict)
     package: str | None = None
-    """`# @package …` of the header."""
+    """`# @package …` of the header; an experiment's is _global_ without saying so."""
     broken: bool = False
     """The file could not be read: it counts as empty."""
 
@@ -129,6 +129,8 @@ class _Reader:
             kept.append((key, value))
         node.value = kept
         self.loader.flatten_mapping(node)
+        # what `<<` brought in comes first: the mapping's own keys win
+        node.value = list({key.value: (key, value) for key, value in node.value}.values())
         for key, value in node.value:
             name = self.loader.construct_object(key, deep=True)
             self.document.places[(*loc, name)] = self.place(key, _plain(value))
@@ -137,11 +139,11 @@ class _Reader:
     def known_tag(self, node: yaml.Node, allowed: set[str]) -> bool:
         if node.tag in allowed:
             return True
-        self.report.add(self.place(node), f"tag {node.tag.replace(TAG, '!!')} is not available: remove it")
-        node.tag = TAG + "null"
+        message = f"tag {node.tag.replace(TAG, '!!')} is not available: remove it"
         if not isinstance(node, yaml.ScalarNode):
-            raise yaml.MarkedYAMLError(problem="a collection with a tag", problem_mark=node.start_mark)
-        node.value = "null"
+            raise yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
+        self.report.add(self.place(node), message)
+        node.tag, node.value = TAG + "null", "null"
         return False
 
 
@@ -155,6 +157,7 @@ PLAIN_WORDS = {
     "found character '\\t' that cannot start any token": "a tab: indent with spaces",
     "found character '@' that cannot start any token": "a value cannot begin with @: quote it",
     "found character '`' that cannot start any token": "a value cannot begin with `: quote it",
+    "but found another document": "a second document begins here: one file holds one",
     "could not find expected ':'": "a key without ':'",
     "expected <block end>, but found '<block mapping start>'": "this line is indented differently from its siblings",
     "expected <block end>, but found '<block sequence start>'": "this line is indented differently from its siblings",

@@ -121,6 +121,9 @@ def unknown_option(folders: Folders, group: str, name: str, also: Iterable[str] 
     if yml is not None:
         return f"{shown(yml)} is not read: rename it to {yml.stem}.yaml"
     options = sorted({*folders.options(group), *also})
+    meant = group.rpartition("/")[2]
+    if not options and folders.find(f"{meant}/{name}"):
+        return f"no group {group!r}: to choose the {meant} here write '- override /{meant}: {name}'"
     close = nearest(name, options)
     hint = f"; did you mean {close[0]!r}?" if close else "."
     return f"no {group} {name!r}{hint} Known: {', '.join(options) or 'none'}"

@@ -32,13 +32,14 @@ class Loaded:
 
     experiment: Experiment
     resolved: dict[str, Any]
-    """The composed tree with interpolations resolved, as written: without the schema's defaults."""
+    """The composed tree as written, interpolations resolved, without the schema's defaults. It holds the values of
+    environment variables: store `to_yaml(loaded)` instead."""
     overrides: tuple[str, ...]
     provenance: dict[str, str]
     """Dotted key -> `conf/recipe/sft_full.yaml:12:7`, or `command line: recipe.x=3`."""
     warnings: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    """Dotted key -> interpolation text of the values that come from environment variables: never store these."""
+    """Dotted key -> interpolation text of the values that come from environment variables, which are never stored."""
 
 
 def load_experiment(
@@ -60,7 +61,7 @@ def load_experiment(
     from llsflow.config.compose import Composer
     from llsflow.config.resolve import environment
 
-    report = Report()
+    report = Report(typed=[*([name] if name else []), *overrides])
     folders = Folders.at(config_dir)
     composer = Composer(folders, report)
     tree = composer.compose(name, overrides, config_file)

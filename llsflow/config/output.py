@@ -46,14 +46,14 @@ def _escaped(value: Any) -> Any:
     return value
 
 
-def _put(tree: Any, key: str, text: str) -> None:
-    *parents, last = key.split(".")
-    for part in parents:
-        tree = tree[int(part)] if isinstance(tree, list) else tree.get(part) if isinstance(tree, dict) else None
-    if isinstance(tree, list):
-        tree[int(last)] = text
-    elif isinstance(tree, dict):
-        tree[last] = text
+def _put(tree: Any, dotted_key: str, text: str) -> None:
+    # keys may hold dots themselves: every way of reading the dotted key is followed
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    for key, value in list(items):
+        if str(key) == dotted_key:
+            tree[key] = text
+        elif dotted_key.startswith(f"{key}."):
+            _put(value, dotted_key[len(str(key)) + 1 :], text)
 
 
 @functools.cache

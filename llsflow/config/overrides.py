@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llsflow.config.fields import kind_at, known_keys
+from llsflow.config.fields import Kind, kind_at, known_keys
 from llsflow.config.folders import Folders, nearest
 from llsflow.config.report import ABSENT, Place, Report, command_line, dotted
 from llsflow.config.tree import Tree
@@ -34,22 +34,28 @@ class Change:
         return command_line(self.text)
 
 
-def nearest_key(loc: Loc, tree: Tree, rest: Loc = ()) -> str:
-    """Return a hint with the right name nearest to an unknown key (followed by `rest`), and where it is written."""
+def nearest_key(loc: Loc, tree: Tree, rest: Loc = (), kind: Kind | None = None) -> str:
+    """Return a hint with the right name nearest to an unknown key (followed by `rest`), and where it is written.
+
+    `kind` is what the key stands in, where that is known better than from its place.
+    """
     parent, wanted = loc[:-1], str(loc[-1])
     leaf = str((*loc, *rest)[-1])
-    kind = kind_at(parent)
+    kind = kind or kind_at(parent)
     here = tree.get(parent)
-    siblings = [*(kind.keys() if kind else ()), *(map(str, here) if isinstance(here, dict) else ())]
+    free = isinstance(here, dict) and (kind is None or not kind.records)
+    siblings = [*(kind.keys() if kind else ()), *(map(str, here) if free else ())]
     siblings = [name for name in dict.fromkeys(siblings) if name != wanted]
+    allowed = f"allowed in {dotted(parent) or 'an experiment'}: {', '.join(siblings)}" if siblings else ""
     elsewhere = list(known_keys())
     candidates = [dotted((*parent, name, *rest)) for name in nearest(wanted, siblings)]
     candidates += [key for key in elsewhere if key.rpartition(".")[2] == leaf]
     candidates += nearest(dotted((*loc, *rest)), elsewhere, SURE)
     if not candidates:
-        return f"allowed in {dotted(parent) or 'an experiment'}: {', '.join(siblings)}" if siblings else ""
+        return allowed
     written = tree.places.get(tuple(candidates[0].split(".")))
-    return f"did you mean {candidates[0]}" + (f" ({written})?" if written else "?")
+    meant = f"did you mean {candidates[0]}" + (f" ({written})?" if written else "?")
+    return f"{meant} {allowed[:1].upper()}{allowed[1:]}".rstrip()
 
 
 class Applier:
@@ -106,6 +112,8 @@ class Applier:
         return None
 
     def not_deletable(self, change: Change, current: Any) -> str | None:
+        if current is ABSENT and kind_at(change.loc):
+            return "is not there to delete: it has its default already"
         if current is ABSENT:
             return f"is not there to delete; {nearest_key(change.loc, self.tree)}".rstrip("; ")
         if change.value not in (None, current):
@@ -119,10 +127,13 @@ class Applier:
             parent = kind_at(loc[: end - 1])
             kind = kind_at(loc[:end])
             if kind is None:
+                # what was meant may be needed too: told once, as a misspelling
+                for meant in nearest(str(loc[end - 1]), parent.keys() if parent else ()):
+                    self.report.absent.add((*loc[: end - 1], meant))
                 name = "" if end == len(loc) else f" {dotted(loc[:end])}"
                 return f"unknown key{name}; {nearest_key(loc[:end], self.tree, loc[end:])}".rstrip("; ")
             # a key of a free mapping is not in the schema: only one that is there can be meant
             if parent and not parent.keys().get(str(loc[end - 1])) and not self.report.explains_absence(loc[:end]):
                 hint = nearest_key(loc[:end], self.tree)
-                return f"no such key here; {hint} A new key is written +{dotted(loc)}=…".replace(";  ", "; ")
+                return f"no such key here; {hint}. A new key is written +{dotted(loc)}=…"
         return None

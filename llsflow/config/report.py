@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llsflow.errors import Mistake
@@ -49,6 +49,8 @@ def dotted(loc: Loc) -> str:
 class Report:
     """Collects mistakes, so that the first does not hide the others."""
 
+    typed: Sequence[str] = ()
+    """The command line, in whose order its mistakes are told."""
     found: list[tuple[Place, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     absent: set[Loc] = field(default_factory=set)
@@ -75,9 +77,15 @@ class Report:
         return any(loc[: len(gone)] == gone or gone[: len(loc)] == loc for gone in self.absent)
 
     def mistakes(self) -> list[Mistake]:
-        """Return all mistakes: files first, by line; then the command line in its order."""
-        ordered = sorted(self.found, key=lambda item: (not item[0].line, item[0].line and item[0].file, item[0].line))
+        """Return all mistakes: files first, by line; then the command line as typed."""
+        ordered = sorted(self.found, key=lambda item: self._order(item[0]))
         return [Mistake(str(place), _once(place, message)) for place, message in ordered]
+
+    def _order(self, place: Place) -> tuple[int, str, int]:
+        if place.line:
+            return 0, place.file, place.line
+        text = place.file.removeprefix(COMMAND_LINE)
+        return 1, "", self.typed.index(text) if text in self.typed else -1
 
 
 def _once(place: Place, message: str) -> str:

@@ -89,9 +89,9 @@ def _set(values: Any, loc: Loc, value: Any) -> None:
 
 
 def _reason(error: Exception, tree: Tree) -> str:
-    if isinstance(error, RecursionError):
-        return "refers to itself"
     first = str(error).splitlines()[0]
+    if isinstance(error, RecursionError) or first.startswith("Recursive interpolation"):
+        return "refers to itself"
     if "not found" in first and "Interpolation key" in first:
         wanted = first.split("'")[1]
         known = [dotted(loc) for loc in tree.places] or list(known_keys())

@@ -16,6 +16,8 @@ class Tree:
 
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[Loc, Place] = field(default_factory=dict)
+    origin: Place = field(default_factory=lambda: Place("command line"))
+    """What was asked for: where nothing else can be pointed at."""
 
     def get(self, loc: Loc) -> Any:
         """Return the value at `loc`, or ABSENT."""
@@ -29,7 +31,7 @@ class Tree:
         for end in range(len(loc), 0, -1):
             if place := self.places.get(loc[:end]):
                 return place
-        return Place("the configuration")
+        return self.origin
 
     def merge(self, loc: Loc, value: Any, place_of: PlaceOf, report: Report) -> None:
         """Merge `value` into the tree at `loc`; mappings on the way are made."""
