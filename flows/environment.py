@@ -47,6 +47,9 @@ loggers:
   prefect.extra: {{level: "${{PREFECT_LOGGING_LEVEL}}", handlers: [api, file], propagate: false}}
   prefect.flow_runs: {{level: NOTSET, handlers: [api]}}
   prefect.task_runs: {{level: NOTSET, handlers: [api]}}
+  # Its queues count down aloud while they are emptied, under names of their own.
+  EventsWorker: {{handlers: [file], propagate: false}}
+  APILogWorker: {{handlers: [file], propagate: false}}
 """
 
 

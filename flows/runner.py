@@ -51,6 +51,7 @@ class PrefectRunner:
         self._wait_seconds = wait_seconds
         self._warming: threading.Thread | None = None
         self._comebacks = 3
+        self._listen_seconds = 5.0
 
     def start(self) -> None:
         """Start the local server unless it runs; return at once, while it boots.
@@ -107,7 +108,7 @@ class PrefectRunner:
             retries=_retries_of_kinds() if self._retries is None else self._retries,
             retry_seconds=self._retry_seconds,
             ledger=Ledger(self.prefect.folder / "runs", server),
-            page=Page(self._progress_seconds, on_lost=self._bring_back),
+            page=Page(self._progress_seconds, self._listen_seconds, on_lost=self._bring_back),
         )
         with _no_words_on_the_terminal():
             return pipeline.run()
