@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,8 @@ class Spool:
     def __init__(self, uri: str, ref: str) -> None:
         self.ref = ref
         self.path = folder(uri) / f"{ref}.jsonl"
+        self.files = folder(uri) / f"{ref}.files"
+        """Copies of the files that wait."""
         self._lock = FileLock(str(self.path) + ".lock", timeout=0)
         self._memory: list[Operation] = []
         """What could not even be written here: kept for this process."""
@@ -61,11 +65,27 @@ class Spool:
         """Keep one operation: on disk, or in memory while the disk refuses too."""
         if not self._lock.is_locked:
             self.try_lock()
+        if operation["op"] == "file":
+            operation = self._with_copy(operation)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(operation) + "\n")
         except OSError:
             self._memory.append(operation)
+
+    def _with_copy(self, operation: Operation) -> Operation:
+        # a step's folder is renamed when the step is done: the file will not be where it was
+        source = Path(operation["file"])
+        copy = self.files / uuid.uuid4().hex / source.name
+        try:
+            copy.parent.mkdir(parents=True)
+            if source.is_dir():
+                shutil.copytree(source, copy)
+            else:
+                shutil.copyfile(source, copy)
+        except OSError:
+            return operation
+        return {**operation, "file": str(copy)}
 
     def read(self) -> list[Operation]:
         """Return every operation in order; a last line that a crash cut off is dropped."""
@@ -85,6 +105,7 @@ class Spool:
                 write_aside(self.path, "".join(json.dumps(operation) + "\n" for operation in operations))
             else:
                 self.path.unlink(missing_ok=True)
+                shutil.rmtree(self.files, ignore_errors=True)
             self._memory = []
         except OSError:
             # the file still holds what was there: writing it again changes nothing in the store
