@@ -14,7 +14,6 @@ from llsflow.config.fields import kind_at
 from llsflow.config.files import omegaconf_loader
 from llsflow.config.folders import EXPERIMENT
 from llsflow.config.load import Loaded
-from llsflow.config.report import MISSING
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.experiment import Experiment
 
@@ -63,8 +62,7 @@ def _dumper() -> Any:
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
         many_lines = value.count("\n") >= SEVERAL_LINES and not re.search(r"[ \t]\n|\r|^\s", value)
-        style = "|" if many_lines else "'" if value == MISSING else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if many_lines else None)
 
     Dumper.add_representer(str, text)
     Dumper.yaml_implicit_resolvers = copy.deepcopy(omegaconf_loader().yaml_implicit_resolvers)
