@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llsflow.tracking.provenance import provenance
 from llsflow.tracking.run import Run
-from llsflow.tracking.server import Server
+from llsflow.tracking.server import Server, running_page
 from llsflow.tracking.store import Tracking, serve
 
-__all__ = ["Run", "Server", "Tracking", "provenance", "serve"]
+__all__ = ["Run", "Server", "Tracking", "provenance", "running_page", "serve"]

@@ -56,10 +56,10 @@ def serve_store(uri: str, host: str, port: int) -> Server:
         return _start(uri, host, _free_port(host, port))
 
 
-def running_url() -> str | None:
-    """Return the address of this home's running page, or None."""
+def running_page() -> Server | None:
+    """Return this home's running page, or None."""
     record = _alive(None)
-    return str(record["url"]) if record else None
+    return Server(str(record["url"]), int(record["pid"]), reused=True) if record else None
 
 
 def _record() -> Path:
@@ -134,6 +134,8 @@ def _start(uri: str, host: str, port: int) -> Server:
             _end(process.pid)
             raise UnavailableError(f"the MLflow page over {shown(uri)} does not start: see {_log()}")
         time.sleep(0.1)
+    # it outlives this process: without a code Popen would warn that it still runs
+    process.returncode = 0
     write_json(_record(), {"url": url, "pid": process.pid, "uri": uri})
     return Server(url, process.pid, reused=False)
 

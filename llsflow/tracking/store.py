@@ -21,6 +21,9 @@ from llsflow.tracking.provenance import command_line, git_tags
 from llsflow.tracking.recorder import Recorder, log
 from llsflow.tracking.run import TAG_CHARACTERS, Run, cut, milliseconds
 
+# the page then opens on runs, charts and models instead of on traces
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 
 class Tracking:
     """Where runs are recorded.
@@ -100,7 +103,7 @@ class Tracking:
 
     def page(self, run_id: str) -> str:
         """Return the address of the run's MLflow page."""
-        base = self.uri if is_server(self.uri) else server.running_url() or "http://127.0.0.1:5000"
+        base = self.uri if is_server(self.uri) else _page_address()
         return f"{base}/#/experiments/{self._experiment_id or '0'}/runs/{run_id}"
 
     def close(self) -> None:
@@ -148,7 +151,7 @@ class Tracking:
             # relative places would follow the current folder; a server chooses its own
             location = None if is_server(self.uri) else (home() / "mlflow" / "artifacts").as_uri()
             try:
-                return str(client.create_experiment(name, artifact_location=location))
+                return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -187,6 +190,11 @@ def serve(host: str = "127.0.0.1", port: int = 5000, config: TrackingConfig | No
     tracking = Tracking(config or TrackingConfig())
     tracking.connect()
     return server.serve_store(tracking.uri, host, port)
+
+
+def _page_address() -> str:
+    page = server.running_page()
+    return page.url if page else "http://127.0.0.1:5000"
 
 
 def _reason(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from llsflow import home
 
@@ -42,7 +43,7 @@ class Curves:
         return {name: points[-1][1] for name, points in self.points.items()}
 
 
-def _read(path: Path) -> list[dict[str, object]]:
+def _read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     points = []

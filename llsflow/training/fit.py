@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from torch.utils.data import DataLoader
 
 from llsflow.data.tokens import TokenTable
@@ -27,7 +27,7 @@ from llsflow.training.curves import Curves
 from llsflow.training.sft import ModuleSettings, StepReport, SupervisedModule
 from llsflow.training.validation import validation_loss
 
-PRECISIONS = {
+PRECISIONS: dict[tuple[str, str], Any] = {
     ("fp32", "mixed"): "32-true",
     ("fp32", "true"): "32-true",
     ("bf16", "mixed"): "bf16-mixed",
@@ -186,6 +186,8 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PossibleUserWarning)
+            # Lightning 2.6 calls a name of torch's that torch 2.13 means to rename
+            warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*", category=FutureWarning)
             yield
     finally:
         for logger, level in zip(chatter, levels, strict=True):

@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from llsflow.errors import TrainingError
 from llsflow.losses.supervised import IGNORED, token_loss_sum
@@ -54,7 +56,7 @@ class SupervisedModule(LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, settings: ModuleSettings, done: int, on_step: Callable[[StepReport], None]
+        self, model: PreTrainedModel, settings: ModuleSettings, done: int, on_step: Callable[[StepReport], None]
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -81,6 +83,7 @@ class SupervisedModule(LightningModule):
         """Do one optimizer step."""
         began = time.perf_counter()
         optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # noqa: S101 - configure_optimizers gives one
         lr = learning_rate(self.done, self.settings.total_steps, self.settings.optimizer, self.settings.schedule)
         for group in optimizer.param_groups:
             group["lr"] = lr

@@ -1,0 +1,43 @@
+# Each target makes its own .venv and installs from the lock when needed.
+# Another interpreter: make PYTHON=/path/to/python3.12 test
+
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+  $$p -c 'import sys; sys.exit(not sys.version_info >= (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: quickstart test check slow bench lock clean
+
+quickstart: $(READY)  ## fine-tune and evaluate a tiny model, start to end
+	$(BIN)/llsflow run quickstart
+
+test: $(READY)  ## the fast suite
+	$(BIN)/pytest
+
+slow: $(READY)  ## everything: real trainings, servers, a browser
+	$(BIN)/pytest -m 'not gpu'
+
+check: $(READY)  ## lint, types, import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)  ## our figures beside our peers', in one run
+	$(BIN)/python tests/bench/run.py
+
+lock: $(READY)  ## new exact versions from pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --allow-unsafe --no-header \
+	  --annotation-style=line --no-emit-index-url --no-emit-find-links --output-file requirements.lock pyproject.toml
+	# the same torch version comes as a CPU or a CUDA build, whichever the machine is set up for
+	sed -i 's/^\(torch==[^+ ]*\)+[a-z0-9]*/\1/' requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "llsflow needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:  ## what can be made again; outputs/ stays
+	rm -rf .venv .venv-peers dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
