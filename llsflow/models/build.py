@@ -57,7 +57,7 @@ def build(init: ModelInit, seed: int, folder: Path) -> None:
         try:
             model = auto.from_config(config, dtype=torch.float32)
         except (ValueError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
-            raise _impossible(config.model_type, error) from error
+            raise _impossible(init.architecture, error) from error
     save_folder(model.eval(), tokenizer, folder, "fp32")
 
 
@@ -117,7 +117,7 @@ def make_config(architecture: dict[str, Any], tokenizer: PreTrainedTokenizerFast
     try:
         return AutoConfig.for_model(model_type, **{"vocab_size": len(tokenizer), **marks, **given})
     except Exception as error:  # huggingface_hub's validation errors share no base but Exception
-        raise _impossible(model_type, error) from error
+        raise _impossible(architecture, error) from error
 
 
 def _byte_names() -> list[str]:
@@ -140,8 +140,11 @@ def _near(name: str, known: Any) -> str:
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 
-def _impossible(model_type: str, error: Exception) -> ModelError:
+def _impossible(architecture: dict[str, Any], error: Exception) -> ModelError:
     lines = [line.strip() for line in str(error).strip().splitlines()]
     # the validators put the reason on the last line, after "Validation error for …:"
     reason = lines[-1].rstrip(".") if lines else type(error).__name__
-    return ModelError(f"model.init.architecture: {model_type} cannot be built: {reason}")
+    if isinstance(error, KeyError):  # a value that was looked up in a table of names, and is all that the error tells
+        keys = [key for key, value in architecture.items() if value == error.args[0]]
+        reason = f"{', '.join(keys) or 'a key'}: unknown name {error.args[0]!r}"
+    return ModelError(f"model.init.architecture: {architecture['model_type']} cannot be built: {reason}")

@@ -105,59 +105,99 @@ def _roomy(states: Tensor, old: Tensor | None, end: int) -> Tensor:
     return room
 
 
-class Forward:
-    """The model as the loop needs it: the next logits of a batch, keeping what it has computed."""
-
-    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad: int) -> None:
-        self.model = model
-        known = inspect.signature(model.forward).parameters
-        self.takes_positions = "position_ids" in known
-        self.extra: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        # Models with another kind of state (Mamba, RWKV) read the whole text again at each step: slow, but right.
-        self.cache: Any = _cache(model) if "past_key_values" in known and self.takes_positions else None
-        width = max(len(row.prompt) for row in rows)
-        ids = [[pad] * (width - len(row.prompt)) + row.prompt for row in rows]
-        mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
-        self.ids = torch.tensor(ids, device=model.device)  # [b, t], or the last token only: [b, 1]
-        self.mask = torch.tensor(mask, device=model.device)  # [b, t]
-        self.positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)
-        self.padded = any(len(row.prompt) < width for row in rows)
+class Forward(Protocol):
+    """The model as the loop needs it: the next logits of a batch that grows by a token and loses rows."""
 
     def logits(self) -> Tensor:
-        """Return the logits of the next token, [b, v], in fp32."""
-        inputs: dict[str, Any] = {"input_ids": self.ids, "use_cache": self.cache is not None, **self.extra}
-        if self.padded:
-            inputs["attention_mask"] = self.mask
-        if self.takes_positions:
-            inputs["position_ids"] = self.positions
-        if self.cache is not None:
-            inputs["past_key_values"] = self.cache
-        logits: Tensor = self.model(**inputs).logits[:, -1]
-        return logits.float()
+        """Return the logits of the next token, [b, v]."""
 
     def append(self, tokens: Tensor) -> None:
         """Go on with `tokens` [b]."""
-        new = tokens.unsqueeze(-1)
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows of the batch only."""
+
+
+class CachedForward:
+    """Left-padded prompts, then one token a step: what was read stays in the model's cache."""
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad: int) -> None:
+        self.model = model
+        takes_part = "logits_to_keep" in _parameters(model)
+        self.extra: dict[str, Any] = {"logits_to_keep": 1} if takes_part else {}
+        # Any: transformers types its caches for beam search, where the rows of a batch never change in number.
+        self.cache: Any = DynamicCache(config=model.config)
+        self.cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.cache.layers]
+        width = max(len(row.prompt) for row in rows)
+        ids = [[pad] * (width - len(row.prompt)) + row.prompt for row in rows]
+        mask = [[0] * (width - len(row.prompt)) + [1] * len(row.prompt) for row in rows]
+        self.ids = torch.tensor(ids, device=model.device)  # [b, t], later [b, 1]
+        self.mask = torch.tensor(mask, device=model.device)  # [b, t]
+        self.positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)  # as ids
+        self.padded = any(len(row.prompt) < width for row in rows)
+
+    def logits(self) -> Tensor:
+        """Return the logits of the next token, [b, v]."""
+        logits: Tensor = self.model(
+            input_ids=self.ids,
+            attention_mask=self.mask if self.padded else None,
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            **self.extra,
+        ).logits
+        return logits[:, -1]
+
+    def append(self, tokens: Tensor) -> None:
+        """Go on with `tokens` [b]."""
+        self.ids = tokens.unsqueeze(-1)
         self.mask = torch.nn.functional.pad(self.mask, (0, 1), value=1)
-        last = self.positions[:, -1:] + 1
-        if self.cache is None:
-            self.ids = torch.cat([self.ids, new], dim=-1)
-            self.positions = torch.cat([self.positions, last], dim=-1)
-        else:
-            self.ids, self.positions = new, last
+        self.positions = self.positions[:, -1:] + 1
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows of the batch only."""
         index = torch.tensor(rows, device=self.ids.device)
         self.ids, self.mask, self.positions = self.ids[index], self.mask[index], self.positions[index]
-        if self.cache is not None:
-            self.cache.reorder_cache(index)
+        self.cache.reorder_cache(index)
 
 
-def _cache(model: PreTrainedModel) -> DynamicCache:
-    cache = DynamicCache(config=model.config)
-    cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
+class RereadForward:
+    """Right-padded texts, read from the start at each step: slow, but right for every causal model."""
+
+    def __init__(self, model: PreTrainedModel, rows: Sequence[Row], pad: int) -> None:
+        self.model = model
+        self.texts = [list(row.prompt) for row in rows]
+        self.pad = pad
+
+    def logits(self) -> Tensor:
+        """Return the logits of the next token, [b, v]."""
+        lengths = [len(text) for text in self.texts]
+        ids = [text + [self.pad] * (max(lengths) - len(text)) for text in self.texts]
+        logits: Tensor = self.model(input_ids=torch.tensor(ids, device=self.model.device), use_cache=False).logits
+        return logits[torch.arange(len(ids)), torch.tensor(lengths) - 1]
+
+    def append(self, tokens: Tensor) -> None:
+        """Go on with `tokens` [b]."""
+        for text, token in zip(self.texts, tokens.tolist(), strict=True):
+            text.append(token)
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows of the batch only."""
+        self.texts = [self.texts[row] for row in rows]
+
+
+def make_forward(model: PreTrainedModel, rows: Sequence[Row], pad: int) -> Forward:
+    """Return the fastest way to run this model that is right.
+
+    Left padding needs positions that the caller can set; a row can leave a cache of keys and values, while other
+    kinds of state (Mamba, RWKV) differ from model to model.
+    """
+    cached = {"past_key_values", "position_ids", "attention_mask"} <= _parameters(model)
+    return CachedForward(model, rows, pad) if cached else RereadForward(model, rows, pad)
+
+
+def _parameters(model: PreTrainedModel) -> set[str]:
+    return set(inspect.signature(model.forward).parameters)
 
 
 class Chooser:
@@ -205,13 +245,13 @@ def decode(
         ModelError: the model's logits for a row are not numbers.
     """
     going = list(rows)
-    forward = Forward(model, going, pad)
+    forward = make_forward(model, going, pad)
     chooser: Chooser | None = None
     while going:
-        logits = forward.logits()
+        logits = forward.logits().float()
         chooser = chooser or Chooser(sampling, going, logits)
-        tokens = chooser(logits, going)
         _refuse_nan(logits, going)
+        tokens = chooser(logits, going)
         for row, token in zip(going, tokens.tolist(), strict=True):
             row.made.append(token)
             row.finish = ending.finish(row)
@@ -226,8 +266,7 @@ def decode(
 
 
 def _refuse_nan(logits: Tensor, rows: Sequence[Row]) -> None:
-    # a sum is not a number as soon as one of its terms is not
-    healthy = logits.amax(dim=-1).isfinite()
+    healthy = logits.amax(dim=-1).isfinite()  # the largest of numbers with a NaN among them is NaN
     if not bool(healthy.all()):
         row = rows[int(healthy.logical_not().nonzero()[0])]
         raise ModelError(

@@ -67,6 +67,8 @@ def open_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             f"the tokenizer in {str(folder)!r} has no fast form: add a tokenizer.json "
             "(AutoTokenizer.from_pretrained(…).save_pretrained(FOLDER) writes one where it can)"
         )
+    for where in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(where, None)  # else how it was loaded is saved with it and changes its digest
     fast: PreTrainedTokenizerFast = tokenizer
     return fast
 
@@ -116,6 +118,7 @@ def load_model(
             local_files_only=True,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
         )
     except (ValueError, KeyError, OSError, RuntimeError, ImportError, SafetensorError) as error:
         if "trust_remote_code" in str(error):

@@ -1,0 +1,260 @@
+"""Generation: the answers do not depend on how rows are batched, and every sampling parameter acts."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llsflow.errors import DataError, ModelError, Stopped
+from llsflow.models.build import byte_tokenizer
+from llsflow.models.local import LocalModel, StopText, pick_device
+from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
+
+TOKENIZER = byte_tokenizer()
+SIZES: dict[str, Any] = {
+    **{"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
+    **{"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 96},
+    **{"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None},
+}
+GPT2 = {"vocab_size": 261, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "pad_token_id": 0}
+# Each decodes in its own way: plain attention, a sliding window, both, learned positions, no positions to set,
+# recurrent states beside attention, recurrent states only, with and without a mask.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": SIZES,
+    "mistral": {**SIZES, "sliding_window": 8},
+    "gemma3_text": {
+        **SIZES,
+        **{"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
+    },
+    "gpt2": {**GPT2, "bos_token_id": 1, "eos_token_id": 1},
+    "bloom": {"vocab_size": 261, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0, "eos_token_id": 1},
+    "mamba": {"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "eos_token_id": 1},
+    "rwkv": {"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "eos_token_id": 1},
+}
+
+
+def make(model_type: str = "llama", seed: int = 0, **changes: Any) -> LocalModel:
+    """Return a random model whose answers vary: its matrices are larger than training would begin with."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = AutoConfig.for_model(model_type, **{**ARCHITECTURES[model_type], **changes})
+        auto: Any = AutoModelForCausalLM
+        model = auto.from_config(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(4)
+    return LocalModel(model, TOKENIZER)
+
+
+def ask(*texts: str) -> list[list[dict[str, str]]]:
+    return [[{"role": "user", "content": text}] for text in texts]
+
+
+def questions(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
+    rng = random.Random(seed)  # noqa: S311 - questions, not secrets
+    return ask(*("".join(rng.choice("abcd ef") for _ in range(rng.randint(0, 40))) for _ in range(count)))
+
+
+@pytest.fixture(scope="module")
+def llama() -> LocalModel:
+    return make()
+
+
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_greedy_is_what_transformers_generates_row_by_row(model_type: str) -> None:
+    local, rows = make(model_type), questions(6)
+    expected = []
+    for row in rows:
+        prompt = TOKENIZER.apply_chat_template(row, tokenize=False, add_generation_prompt=True)
+        ids = torch.tensor([TOKENIZER(prompt, add_special_tokens=False)["input_ids"]])
+        model: Any = local.model
+        made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False)
+        expected.append(TOKENIZER.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
+    generations = local.generate(rows, SamplingParams(max_tokens=10), batch_size=6)
+    assert [generation.text for generation in generations] == expected
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingParams(max_tokens=24),
+        SamplingParams(max_tokens=24, repetition_penalty=1.5),
+        SamplingParams(max_tokens=24, stop=["a", "é", "ef"]),
+        SamplingParams(max_tokens=24, strategy=TopPSamplingStrategy(temperature=1.5, top_p=0.9)),
+        SamplingParams(max_tokens=24, strategy=TopKSamplingStrategy(top_k=40)),
+        SamplingParams(),
+    ],
+    ids=["greedy", "penalty", "stop", "top_p", "top_k", "to the context's end"],
+)
+def test_batch_size_changes_no_answer(llama: LocalModel, sampling: SamplingParams) -> None:
+    rows = questions(9)
+    alone = llama.generate(rows, sampling, batch_size=1, seed=3)
+    for batch_size in (2, 4, 64):
+        assert llama.generate(rows, sampling, batch_size=batch_size, seed=3) == alone
+    assert len({generation.text for generation in alone}) > 4
+
+
+def test_seeds_repeat_and_differ_by_row(llama: LocalModel) -> None:
+    sampling = SamplingParams(max_tokens=12, strategy=TopPSamplingStrategy(temperature=2.0, top_p=None))
+    rows = ask(*["the same"] * 4)
+    first = llama.generate(rows, sampling, batch_size=4, seed=1)
+    assert first == llama.generate(rows, sampling, batch_size=4, seed=1)
+    assert first != llama.generate(rows, sampling, batch_size=4, seed=2)
+    assert len({generation.text for generation in first}) == 4
+
+
+def test_generation_says_what_was_asked_how_long_and_why_it_ended(llama: LocalModel) -> None:
+    rows = questions(30)
+    for generation, row in zip(llama.generate(rows, SamplingParams(max_tokens=7), batch_size=8), rows, strict=True):
+        assert generation.prompt == f"<|user|>{row[0]['content']}<|end|><|assistant|>"
+        assert generation.tokens <= 7
+        assert generation.finish == ("length" if generation.tokens == 7 else "stop")
+
+
+def test_the_end_mark_ends_a_row_and_is_not_text() -> None:
+    local = make(seed=1)
+    with torch.no_grad():  # whatever is asked: first the byte "x", then the end mark
+        head: Any = local.model
+        head.lm_head.weight.zero_()
+        head.lm_head = torch.nn.Linear(32, 261)
+        head.lm_head.weight.zero_()
+        head.lm_head.bias.zero_()
+        head.lm_head.bias[1] = 1.0
+    (generation,) = local.generate(ask("q"), SamplingParams(max_tokens=5), batch_size=1)
+    assert (generation.text, generation.tokens, generation.finish) == ("", 1, "stop")
+
+
+def test_no_max_tokens_goes_to_the_end_of_the_context(llama: LocalModel) -> None:
+    unending = LocalModel(llama.model, llama.tokenizer)
+    unending.ends = frozenset()
+    for generation in unending.generate(questions(5), SamplingParams(), batch_size=5):
+        prompt = len(TOKENIZER(generation.prompt, add_special_tokens=False)["input_ids"])
+        assert prompt + generation.tokens == 96
+        assert generation.finish == "length"
+
+
+def test_stop_texts_end_the_answer_and_are_no_part_of_it(llama: LocalModel) -> None:
+    rows = questions(20)
+    free = llama.generate(rows, SamplingParams(max_tokens=30), batch_size=20)
+    # two neighbouring characters of an answer: with one token a byte the text always crosses a token's border
+    stop = [generation.text[3:5] for generation in free if len(generation.text) > 8][:4]
+    stopped = llama.generate(rows, SamplingParams(max_tokens=30, stop=stop), batch_size=20)
+    ended = 0
+    for before, after in zip(free, stopped, strict=True):
+        assert not any(text in after.text for text in stop)
+        assert before.text.startswith(after.text)
+        if any(text in before.text for text in stop):
+            ended += 1
+            assert after.finish == "stop"
+            assert after.tokens < before.tokens
+        else:
+            assert after == before
+    assert ended >= len(stop)
+
+
+def test_stop_text_is_seen_when_its_last_byte_arrives() -> None:
+    check = StopText(TOKENIZER, ["é!", "longer stop"])
+    ids = TOKENIZER("some text é!", add_special_tokens=False)["input_ids"]
+    assert [n for n in range(1, len(ids) + 1) if check(ids[:n])] == [len(ids)]
+
+
+def test_repetition_penalty_looks_at_prompt_and_answer() -> None:
+    local = make(seed=2)
+    local.ends = frozenset()
+    with torch.no_grad():  # all logits are the same and positive, so that the first id not seen yet is chosen
+        head: Any = local.model
+        head.lm_head = torch.nn.Linear(32, 261)
+        head.lm_head.weight.zero_()
+        head.lm_head.bias.fill_(1.0)
+    rows = ask("a\x02\x00")  # the prompt holds ids 2 and 3 (roles), 1 (end) and the bytes 0 and 2 (ids 5 and 7)
+    sampling = SamplingParams(max_tokens=6, repetition_penalty=2.0)
+    (generation,) = local.generate(rows, sampling, batch_size=1)
+    # ids 0 and 4 are special and leave no text; then come 6, 8, 9, 10
+    assert generation.text == "\x01\x03\x04\x05"
+    (plain,) = local.generate(rows, SamplingParams(max_tokens=6), batch_size=1)
+    assert plain.text == ""
+
+
+def test_rows_that_do_not_fit_are_refused_together_before_anything_is_generated(llama: LocalModel) -> None:
+    told: list[int] = []
+    rows = ask("short", "x" * 80, "short", "y" * 90)
+    with pytest.raises(DataError) as caught:
+        llama.generate(rows, SamplingParams(max_tokens=20), batch_size=2, on_progress=told.append)
+    assert [mistake.where for mistake in caught.value.mistakes] == ["row 2", "row 4"]
+    assert "prompt of 83 tokens and max_tokens 20: the model's context is 96" in str(caught.value)
+    with pytest.raises(DataError, match=r"row 1: its prompt of 103 tokens leaves no room to answer.* context is 96"):
+        llama.generate(ask("x" * 100), SamplingParams(), batch_size=1)
+    with pytest.raises(DataError, match="and 3 more rows like these"):
+        llama.generate(ask(*["x" * 100] * 8), SamplingParams(max_tokens=1), batch_size=8)
+    assert told == []
+    (exact,) = llama.generate(ask("x" * 83), SamplingParams(max_tokens=10), batch_size=1)
+    assert exact.tokens <= 10
+
+
+def test_a_row_that_the_template_refuses_is_named(llama: LocalModel) -> None:
+    rows = [*ask("fine"), [{"role": "tool", "content": "?"}]]
+    with pytest.raises(DataError, match="row 2: the chat template refuses it: unknown role tool"):
+        llama.generate(rows, SamplingParams(max_tokens=2), batch_size=2)
+
+
+def test_a_context_nobody_knows_asks_for_max_tokens() -> None:
+    bloom = make("bloom")
+    assert bloom.context_length is None
+    with pytest.raises(ModelError, match="set max_tokens"):
+        bloom.generate(ask("a"), SamplingParams(), batch_size=1)
+
+
+def test_damaged_weights_name_the_row() -> None:
+    local = make(seed=4)
+    with torch.no_grad():
+        embedding: Any = local.model.get_input_embeddings()
+        embedding.weight[TOKENIZER.convert_tokens_to_ids("Z")] = float("nan")
+    for sampling in (
+        SamplingParams(max_tokens=3),
+        SamplingParams(max_tokens=3, strategy=TopKSamplingStrategy(top_k=5)),
+    ):
+        with pytest.raises(ModelError, match=r"row 2: the model's output is not a number after 0 tokens"):
+            local.generate(ask("a", "Z", "b"), sampling, batch_size=3)
+
+
+def test_progress_counts_every_row_and_stopping_stops(llama: LocalModel) -> None:
+    told: list[int] = []
+    llama.generate(questions(11), SamplingParams(max_tokens=6), batch_size=4, on_progress=told.append)
+    assert told == sorted(set(told))
+    assert told[-1] == 11
+    with pytest.raises(Stopped, match=r"\d of 11 rows were done"):
+        llama.generate(questions(11), SamplingParams(max_tokens=6), batch_size=4, stopping=lambda: True)
+
+
+def test_no_rows_no_generations(llama: LocalModel) -> None:
+    assert llama.generate([], SamplingParams(max_tokens=6), batch_size=4) == []
+
+
+def test_too_little_memory_names_rows_and_the_way_out(llama: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate")
+
+    monkeypatch.setattr(llama.model.model, "forward", full)
+    with pytest.raises(ModelError, match=r"out of memory while generating 3 rows together .* smaller batch_size"):
+        llama.generate(questions(3), SamplingParams(max_tokens=6), batch_size=4)
+
+
+def test_load_from_a_folder(tiny_folder: Path) -> None:
+    local = LocalModel.load(tiny_folder, device="cpu", chat_template="{{ messages[0].content }}")
+    (generation,) = local.generate(ask("abc"), SamplingParams(max_tokens=3), batch_size=1)
+    assert generation.prompt == "abc"
+    assert local.context_length == 96
+
+
+def test_devices() -> None:
+    assert pick_device("cpu") == "cpu"
+    assert pick_device("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(ModelError, match=r"no device 'tpu' here: found .*cpu, or auto"):
+        pick_device("tpu")
