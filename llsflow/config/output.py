@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import re
+from enum import Enum
 from typing import Any
 
 import yaml
@@ -18,6 +19,7 @@ from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.experiment import Experiment
 
 SEVERAL_LINES = 2
+OTHER_LINE_ENDS = re.compile("[\r\x85\u2028\u2029]")
 INTERPOLATION_SCHEMA = {"type": "string", "pattern": r"^\?\?\?$|\$\{"}
 
 
@@ -29,7 +31,7 @@ def to_yaml(experiment: Loaded | Experiment) -> str:
     """
     record = experiment.experiment if isinstance(experiment, Loaded) else experiment
     hidden = experiment.environment if isinstance(experiment, Loaded) else {}
-    tree = _escaped(record.model_dump(mode="json"))
+    tree = _escaped(record.model_dump())
     for key, text in hidden.items():
         _put(tree, key, text)
     return yaml.dump(tree, Dumper=_dumper(), sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
@@ -40,6 +42,8 @@ def _escaped(value: Any) -> Any:
         return {key: _escaped(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_escaped(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, str) and "${" in value:
         return re.sub(r"(\\*)\$\{", lambda match: match.group(1) * 2 + r"\${", value)
     return value
@@ -61,8 +65,10 @@ def _dumper() -> Any:
         """Quotes what OmegaConf would read as something else than text, 1e-4 for example."""
 
     def text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-        many_lines = value.count("\n") >= SEVERAL_LINES and not re.search(r"[ \t]\n|\r|^\s", value)
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if many_lines else None)
+        many_lines = value.count("\n") >= SEVERAL_LINES and not re.search(r"[ \t]\n|^\s", value)
+        # YAML folds these like line ends unless they are written as escapes
+        style = '"' if OTHER_LINE_ENDS.search(value) else "|" if many_lines else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
     Dumper.yaml_implicit_resolvers = copy.deepcopy(omegaconf_loader().yaml_implicit_resolvers)
