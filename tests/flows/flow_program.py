@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,10 @@ def make_session(plan: Plan) -> Session:
     return Session(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False)  # type: ignore[arg-type]
 
 
-def wait_for(condition: Any, what: str, seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {seconds} seconds"
+        assert time.monotonic() < deadline, f"{what if isinstance(what, str) else what()}: not within {seconds} seconds"
         time.sleep(0.02)
 
 
