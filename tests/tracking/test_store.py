@@ -138,5 +138,6 @@ def test_a_deleted_experiment_is_told(tracking: Tracking) -> None:
 def test_page_of_a_run(tracking: Tracking) -> None:
     run = tracking.open_run("run")
     experiment = tracking._client.get_run(run.id).info.experiment_id
-    assert tracking.page(run.id) == f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run.id}"
+    layout = "workflowType=machine_learning"
+    assert tracking.page(run.id) == f"http://127.0.0.1:5000/#/experiments/{experiment}/runs/{run.id}?{layout}"
     assert Tracking(TrackingConfig(uri="http://host:1/")).page("r").startswith("http://host:1/#/")
