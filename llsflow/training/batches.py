@@ -83,7 +83,7 @@ def _epoch_batches(lengths: NDArray[np.int64], epoch: int, settings: BatchSettin
         yield from (batches[i] for i in generator.permutation(len(batches)))
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning copies it field by field under bf16-true
 class MicroBatch:
     """Rows padded on the right to the longest."""
 

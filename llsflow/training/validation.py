@@ -27,7 +27,7 @@ def validation_loss(
     order = np.arange(len(table.lengths)) if most else np.argsort(table.lengths, kind="stable")
     starts = range(0, len(order), size)[: most or None]
     total, learned = 0.0, 0
-    module.model.eval()
+    module.model.train(False)
     try:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
             for start in starts:

@@ -1,0 +1,190 @@
+"""Training: the same step whatever the micro-batches, and a resume that nobody can tell from an unbroken run."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from llsflow.data.tokens import TokenTable
+from llsflow.errors import Stopped, TrainingError
+from llsflow.models.load import load_model, load_tokenizer
+from llsflow.schema.training import Recipe, TrainerConfig
+from llsflow.training import checkpoints
+from llsflow.training.batches import collate
+from llsflow.training.fit import FitHooks, FitInputs, FitResult, fit
+from llsflow.training.sft import StepReport, loss_sum
+
+
+def rows(count: int = 24, seed: int = 0) -> TokenTable:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(6, 20, size=count)
+    ids = generator.integers(5, 200, size=int(lengths.sum())).astype(np.int32)
+    mask = generator.random(len(ids)) < 0.6
+    mask[np.cumsum(lengths) - 1] = True
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return TokenTable(ids, mask, offsets, np.arange(count) + 1)
+
+
+def recipe(**changes: Any) -> Recipe:
+    data = {"dataset_id": "d", "batch_size": 4, "shuffle": True, "data_format": "instruct"}
+    optimizer = {"optimizer_type": "adamw", "lr": 1e-2, "weight_decay": 0.01, "num_warmup_steps": 2}
+    training = {
+        "n_epochs": 2,
+        "max_steps_per_epoch": 0,
+        "dtype": "fp32",
+        "data_config": {**data, **changes.pop("data", {})},
+        "optimizer_config": {**optimizer, **changes.pop("optimizer", {})},
+        **changes.pop("training", {}),
+    }
+    return Recipe.model_validate({"kind": "sft", "training_config": training, "log_every_n_steps": 1, **changes})
+
+
+def run(folder: Path, tiny: Path, used: Recipe, hooks: FitHooks | None = None, **changes: Any) -> FitResult:
+    inputs = {
+        "model": str(tiny),
+        "load": {},
+        "tokenizer": load_tokenizer(tiny),
+        "train": rows(),
+        "validation": None,
+        "recipe": used,
+        "trainer": TrainerConfig(accelerator="cpu"),
+        "seed": 5,
+        **changes,
+    }
+    return fit(FitInputs(**inputs), folder, hooks or FitHooks())
+
+
+def weights(result: FitResult) -> dict[str, torch.Tensor]:
+    return dict(load_model(str(result.checkpoint)).state_dict())
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(left[name], right[name]) for name in left)
+
+
+def stop_after(steps: int) -> Callable[[], bool]:
+    asked = itertools.count(1)
+    return lambda: next(asked) >= steps
+
+
+@pytest.mark.parametrize("stop_at", [1, 4, 7])
+def test_a_resumed_run_ends_with_the_unbroken_runs_weights(tiny_folder: Path, tmp_path: Path, stop_at: int) -> None:
+    used = recipe(training={"gradient_accumulation_steps": 2, "n_epochs": 3})
+    unbroken = run(tmp_path / "a", tiny_folder, used)
+    with pytest.raises(Stopped, match=f"optimizer step {stop_at} of 9"):
+        run(tmp_path / "b", tiny_folder, used, FitHooks(stopping=stop_after(stop_at)))
+    resumed = run(tmp_path / "b", tiny_folder, used)
+    assert resumed.resumed_from == stop_at
+    assert same(weights(unbroken), weights(resumed))
+    assert resumed.curves["train/loss"] == unbroken.curves["train/loss"]
+
+
+def test_a_damaged_checkpoint_is_passed_over(tiny_folder: Path, tmp_path: Path) -> None:
+    used = recipe(checkpoint_every_n_steps=2, keep_checkpoints=9)
+    whole = run(tmp_path, tiny_folder, used)
+    found = checkpoints.find(tmp_path / "checkpoints")
+    assert [checkpoint.step for checkpoint in found] == [2, 4, 6, 8, 10, 12]
+    newest = found[-1].folder / checkpoints.STATE
+    newest.write_bytes(newest.read_bytes()[:100])
+    again = run(tmp_path, tiny_folder, used)
+    assert again.resumed_from == 10
+    assert same(weights(whole), weights(again))
+
+
+def test_only_the_newest_checkpoints_stay(tiny_folder: Path, tmp_path: Path) -> None:
+    run(tmp_path, tiny_folder, recipe(checkpoint_every_n_steps=1, keep_checkpoints=2))
+    assert [checkpoint.step for checkpoint in checkpoints.find(tmp_path / "checkpoints")] == [11, 12]
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
+def test_accumulated_micro_batches_are_one_large_batch(tiny_folder: Path, tmp_path: Path) -> None:
+    """The loss is the mean over all tokens under loss, so that 2 x 4 rows and 1 x 8 rows make the same step."""
+    order = {"data": {"shuffle": False}, "optimizer": {"optimizer_type": "sgd"}}
+    small = run(tmp_path / "a", tiny_folder, recipe(training={"gradient_accumulation_steps": 2}, **_copy(order)))
+    order["data"]["batch_size"] = 8  # type: ignore[assignment]
+    large = run(tmp_path / "b", tiny_folder, recipe(**_copy(order)))
+    assert small.steps == large.steps == 6
+    assert [loss for _, loss in small.curves["train/loss"]] == pytest.approx(
+        [loss for _, loss in large.curves["train/loss"]], rel=1e-5
+    )
+
+
+def _copy(value: dict[str, Any]) -> dict[str, Any]:
+    return {name: dict(inner) for name, inner in value.items()}
+
+
+def test_the_loss_is_transformers_own(tiny_folder: Path) -> None:
+    """Right padding without a mask, and logits of chosen positions only, against the model's own loss with both."""
+    model = load_model(str(tiny_folder))
+    table = rows(6)
+    batch = collate(table, np.arange(6), pad=0)
+    mask = torch.tensor([[1] * n + [0] * (batch.input_ids.shape[1] - n) for n in table.lengths])
+    labels = torch.full_like(batch.labels, -100)
+    labels[:, 1:] = batch.labels[:, :-1]
+    with torch.no_grad():
+        reference = model(input_ids=batch.input_ids, attention_mask=mask, labels=labels).loss
+        mine = loss_sum(model, batch) / (batch.labels != -100).sum()
+    assert float(mine) == pytest.approx(float(reference), rel=1e-5)
+
+
+def test_the_loss_falls_and_every_row_counts(tiny_folder: Path, tmp_path: Path) -> None:
+    seen: list[StepReport] = []
+    hooks = FitHooks(on_step=lambda report, total: seen.append(report))
+    result = run(tmp_path, tiny_folder, recipe(training={"n_epochs": 10}), hooks)
+    assert result.train_loss < seen[0].loss - 1.0
+    assert sum(report.tokens for report in seen) == 10 * len(rows().input_ids)
+
+
+def test_gradients_are_clipped(tiny_folder: Path, tmp_path: Path) -> None:
+    """With plain SGD a step moves the weights by lr times the clipped norm."""
+    used = recipe(
+        gradient_clip_norm=0.01,
+        lr_schedule="constant",
+        training={"n_epochs": 1, "max_steps_per_epoch": 1},
+        optimizer={"optimizer_type": "sgd", "lr": 1.0, "weight_decay": 0.0, "num_warmup_steps": 0},
+    )
+    result = run(tmp_path, tiny_folder, used)
+    before = dict(load_model(str(tiny_folder)).state_dict())
+    moved = sum(float(((after - before[name]) ** 2).sum()) for name, after in weights(result).items())
+    assert moved**0.5 == pytest.approx(0.01, rel=1e-3)
+    assert result.curves["train/grad_norm"][0][1] > 0.01
+
+
+def test_validation_at_each_epochs_end_and_its_limit(tiny_folder: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "a", tiny_folder, recipe(training={"max_validation_steps": None}), validation=rows(9, 1))
+    assert [step for step, _ in result.curves["val/loss"]] == [6, 12]
+    limited = run(tmp_path / "b", tiny_folder, recipe(training={"max_validation_steps": 1}), validation=rows(9, 1))
+    assert limited.curves["val/loss"] != result.curves["val/loss"]
+    every = run(tmp_path / "c", tiny_folder, recipe(validate_every_n_steps=5), validation=rows(9, 1))
+    assert [step for step, _ in every.curves["val/loss"]] == [5, 10, 12]
+
+
+@pytest.mark.parametrize("precision", ["mixed", "true"])
+def test_bf16(tiny_folder: Path, tmp_path: Path, precision: str) -> None:
+    used = recipe(training={"dtype": "bf16", "n_epochs": 1})
+    trainer = TrainerConfig.model_validate({"accelerator": "cpu", "precision": precision})
+    result = run(tmp_path, tiny_folder, used, trainer=trainer)
+    held = {"mixed": torch.float32, "true": torch.bfloat16}[precision]
+    state = torch.load(result.checkpoint / checkpoints.STATE, weights_only=True)
+    moments = {tensor.dtype for slot in state["optimizer"]["state"].values() for tensor in slot.values() if tensor.ndim}
+    assert moments == {held}
+
+
+def test_a_loss_that_is_no_number_names_step_and_rows(tiny_folder: Path, tmp_path: Path) -> None:
+    used = recipe(
+        gradient_clip_norm=None,
+        optimizer={"optimizer_type": "sgd", "lr": 10.0, "num_warmup_steps": 0, "weight_decay": 1e9},
+    )
+    with pytest.raises(TrainingError, match=r"the loss of step \d+ is nan: lower the learning rate .* rows \d+"):
+        run(tmp_path, tiny_folder, used)
+
+
+def test_train_on_other_seed_differs(tiny_folder: Path, tmp_path: Path) -> None:
+    one, two = (run(tmp_path / str(seed), tiny_folder, recipe(), seed=seed) for seed in (1, 2))
+    assert not same(weights(one), weights(two))
