@@ -106,6 +106,16 @@ def test_another_value(left: str, right: str) -> None:
     assert not equivalent(right, left)
 
 
+@pytest.mark.parametrize(("left", "right"), [("x^2", "2x"), (r"\sqrt{2}", "1.414"), (r"\sin x", r"\cos x")])
+def test_most_wrong_answers_cost_no_sympy(left: str, right: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def called(*_: object, **__: object) -> bool:
+        raise AssertionError("sympy was asked")
+
+    monkeypatch.setattr(equivalence.WORKER, "equal", called)
+    equivalent.cache_clear()
+    assert not equivalent(left, right)
+
+
 @given(st.fractions(max_denominator=10_000), st.fractions(max_denominator=10_000))
 @settings(max_examples=200, deadline=None)
 def test_rational_arithmetic_is_exact(a: Fraction, b: Fraction) -> None:
