@@ -103,7 +103,7 @@ class Tracking:
 
     def page(self, run_id: str = "") -> str:
         """Return the address of a run's MLflow page; without a run, of the list of runs."""
-        base = self.uri if is_server(self.uri) else server.running_url() or "http://127.0.0.1:5000"
+        base = self.uri if is_server(self.uri) else _page_address()
         path = f"#/experiments/{self._experiment_id or '0'}/runs/{run_id}".rstrip("/")
         # else a browser that is new to MLflow shows runs among GenAI evaluations, without their models
         return f"{base}/{path}?workflowType=machine_learning"
