@@ -97,7 +97,7 @@ def healthy(url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{url}/health", timeout=2.0, trust_env=False).text == "OK"
+        return httpx.get(f"{url}/health", timeout=10.0, trust_env=False).text == "OK"
     except httpx.HTTPError:
         return False
 

@@ -46,7 +46,7 @@ def fresh_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def llsflow_home(fresh_home: Path, empty_store: Path) -> Path:
+def store_home(fresh_home: Path, empty_store: Path) -> Path:
     """Return an LLSFLOW_HOME whose store has its schema."""
     (fresh_home / "mlflow").mkdir(parents=True)
     shutil.copyfile(empty_store, fresh_home / "mlflow" / "mlflow.db")
@@ -54,7 +54,7 @@ def llsflow_home(fresh_home: Path, empty_store: Path) -> Path:
 
 
 @pytest.fixture
-def tracking(llsflow_home: Path) -> Iterator[Tracking]:
+def tracking(store_home: Path) -> Iterator[Tracking]:
     """Return a connected store."""
     opened = Tracking(TrackingConfig(experiment="exp"))
     opened.connect()

@@ -45,7 +45,7 @@ def spooled(home: Path) -> list[Path]:
 
 
 def test_what_the_store_refused_arrives_in_order_and_is_warned_of_once(
-    tracking: Tracking, llsflow_home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tracking: Tracking, store_home: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tracking.open_run("train")
     run.log_metrics({"loss": 0.0}, 0)
@@ -53,7 +53,7 @@ def test_what_the_store_refused_arrives_in_order_and_is_warned_of_once(
     work = tmp_path / "work"
     work.mkdir()
     (work / "plot.svg").write_text("<svg/>")
-    with without_table(llsflow_home, "metrics"):
+    with without_table(store_home, "metrics"):
         for step in range(1, 400):
             run.log_metrics({"loss": float(step)}, step)
             if step % 100 == 0:
@@ -62,14 +62,14 @@ def test_what_the_store_refused_arrives_in_order_and_is_warned_of_once(
         run.set_tags({"stage": "second"})
         run.log_file(work / "plot.svg")
         work.rename(tmp_path / "done")  # as a step's folder is when the step is done
-        assert len(spooled(llsflow_home)) == 1
+        assert len(spooled(store_home)) == 1
     run.finish("FINISHED")
     assert curve(tracking, run, "loss") == [(step, float(step)) for step in range(400)]
     stored = tracking._client.get_run(run.id)
     assert (stored.data.tags["stage"], stored.info.status) == ("second", "FINISHED")
     assert [item.path for item in tracking._client.list_artifacts(run.id)] == ["plot.svg"]
-    assert spooled(llsflow_home) == []
-    assert list((llsflow_home / "mlflow" / "spool").rglob("*.files")) == []
+    assert spooled(store_home) == []
+    assert list((store_home / "mlflow" / "spool").rglob("*.files")) == []
     warnings = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 2
     assert "the run goes on" in warnings[0]
@@ -77,40 +77,40 @@ def test_what_the_store_refused_arrives_in_order_and_is_warned_of_once(
 
 
 def test_a_refusal_for_good_does_not_hold_up_what_follows(
-    tracking: Tracking, llsflow_home: Path, caplog: pytest.LogCaptureFixture
+    tracking: Tracking, store_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = tracking.open_run("train")
     run.use_model("m-that-does-not-exist")
-    run.register("name", "m-that-does-not-exist", llsflow_home)
+    run.register("name", "m-that-does-not-exist", store_home)
     run.log_params({"after": 1})
     run.finish("FINISHED")
     stored = tracking._client.get_run(run.id)
     assert (stored.data.params, stored.info.status) == ({"after": "1"}, "FINISHED")
-    assert spooled(llsflow_home) == []
+    assert spooled(store_home) == []
     assert "kind 'register' and it is left out" in caplog.text
 
 
-def test_a_run_deleted_in_the_middle_does_not_stop_the_step(tracking: Tracking, llsflow_home: Path) -> None:
+def test_a_run_deleted_in_the_middle_does_not_stop_the_step(tracking: Tracking, store_home: Path) -> None:
     run = tracking.open_run("train")
     tracking._client.delete_run(run.id)
     run.log_metrics({"loss": 1.0}, 1)
     run.log_params({"a": 1})
     run.finish("FINISHED")
-    assert spooled(llsflow_home) == []
+    assert spooled(store_home) == []
 
 
-def test_runs_begun_while_the_store_is_away(tracking: Tracking, llsflow_home: Path) -> None:
-    with without_table(llsflow_home, "runs"):
+def test_runs_begun_while_the_store_is_away(tracking: Tracking, store_home: Path) -> None:
+    with without_table(store_home, "runs"):
         parent = tracking.open_run("pipeline")
         child = tracking.open_run("train", parent_id=parent.id, tags={"llsflow.step": "train"})
         assert parent.id.startswith("pending-")
         memo = child.id
         child.log_params({"lr": 1})
         child.log_metrics({"loss": 0.5}, 3)
-        assert child.log_model("m", llsflow_home, {}, {}) == ""
-        assert child.register("m", "", llsflow_home, aliases=["champion"]) == ""
+        assert child.log_model("m", store_home, {}, {}) == ""
+        assert child.register("m", "", store_home, aliases=["champion"]) == ""
         child.finish("FAILED")
-        assert len(spooled(llsflow_home)) == 2
+        assert len(spooled(store_home)) == 2
     # the next process, with the id that the first one noted down
     again = Tracking(TrackingConfig(experiment="exp"))
     resumed = again.open_run("train", run_id=memo)
@@ -126,13 +126,11 @@ def test_runs_begun_while_the_store_is_away(tracking: Tracking, llsflow_home: Pa
     assert champion.run_id == resumed.id
     names = [found.info.run_name for found in again._client.search_runs([again._experiment_id])]
     assert sorted(names) == ["pipeline", "train"]
-    assert spooled(llsflow_home) == []
+    assert spooled(store_home) == []
 
 
-def test_the_child_of_a_run_begun_while_the_store_was_away_hangs_under_it(
-    tracking: Tracking, llsflow_home: Path
-) -> None:
-    with without_table(llsflow_home, "runs"):
+def test_the_child_of_a_run_begun_while_the_store_was_away_hangs_under_it(tracking: Tracking, store_home: Path) -> None:
+    with without_table(store_home, "runs"):
         parent = tracking.open_run("pipeline")
         noted = parent.id
         early = tracking.open_run("prepare", parent_id=noted)
@@ -161,19 +159,19 @@ DISK_FULL = """
 """
 
 
-def test_a_full_disk_neither_stops_the_run_nor_loses_its_record(llsflow_home: Path, script: Script) -> None:
+def test_a_full_disk_neither_stops_the_run_nor_loses_its_record(store_home: Path, script: Script) -> None:
     process = script(DISK_FULL)
     out, err = process.communicate()
     assert process.returncode == 0
     assert len(err.splitlines()) == 1
     assert "MLflow does not take records (" in err
-    assert len(spooled(llsflow_home)) == 1
+    assert len(spooled(store_home)) == 1
     tracking = Tracking(TrackingConfig(experiment="exp"))
     tracking.connect()  # the next run writes what the last one could not
     history = tracking._client.get_metric_history(out.strip(), "loss")
     assert [point.step for point in history] == list(range(50))
     assert tracking._client.get_run(out.strip()).info.status == "FINISHED"
-    assert spooled(llsflow_home) == []
+    assert spooled(store_home) == []
 
 
 KILLED = """
@@ -192,7 +190,7 @@ KILLED = """
 """
 
 
-def test_kill_loses_at_most_the_tail_and_the_resumed_curve_is_whole(llsflow_home: Path, script: Script) -> None:
+def test_kill_loses_at_most_the_tail_and_the_resumed_curve_is_whole(store_home: Path, script: Script) -> None:
     process = script(KILLED, stdin=subprocess.PIPE)
     assert process.stdout is not None
     run_id = process.stdout.readline().strip()
@@ -211,7 +209,7 @@ def test_kill_loses_at_most_the_tail_and_the_resumed_curve_is_whole(llsflow_home
     assert curve(tracking, run, "loss") == [(step, float(step)) for step in range(1000)]
 
 
-def test_a_run_that_nobody_finished_is_written_at_exit(llsflow_home: Path, script: Script) -> None:
+def test_a_run_that_nobody_finished_is_written_at_exit(store_home: Path, script: Script) -> None:
     out, err = script("""
         from llsflow.schema.experiment import TrackingConfig
         from llsflow.tracking import Tracking
@@ -226,11 +224,11 @@ def test_a_run_that_nobody_finished_is_written_at_exit(llsflow_home: Path, scrip
     assert err == ""
 
 
-def test_another_process_leaves_the_spool_of_a_living_one_alone(tracking: Tracking, llsflow_home: Path) -> None:
+def test_another_process_leaves_the_spool_of_a_living_one_alone(tracking: Tracking, store_home: Path) -> None:
     run: Any = tracking.open_run("train")
-    with without_table(llsflow_home, "params"):
+    with without_table(store_home, "params"):
         run.log_params({"a": 1})
-        (waiting,) = spooled(llsflow_home)
+        (waiting,) = spooled(store_home)
         with contextlib.closing(sqlite3.connect(":memory:")):
             Tracking(TrackingConfig(experiment="exp")).connect()
         assert waiting.exists()

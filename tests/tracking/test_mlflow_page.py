@@ -46,6 +46,7 @@ class Recorded:
     server: Server
     runs: dict[str, str]
     model_id: str
+    home: Path
 
     def tab(self, run: str, tab: str) -> str:
         """Return the address of a tab of a run's page."""
@@ -125,8 +126,13 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Ite
         tracking = Tracking(TrackingConfig(experiment="exp"))
         tracking.connect()
         runs, model_id = record_tree(tracking, folder)
-        yield Recorded(tracking, server, runs, model_id)
+        yield Recorded(tracking, server, runs, model_id, folder / "home")
         tracking.close()
+
+
+@pytest.fixture(autouse=True)
+def home_of_the_recorded(recorded: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLSFLOW_HOME", str(recorded.home))
 
 
 def page_text(url: str, folder: Path, waiting_for: str) -> str:

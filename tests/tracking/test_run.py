@@ -146,7 +146,7 @@ def test_dataset_has_digest_rows_and_context(tracking: Tracking) -> None:
     assert stored(tracking, run).data.tags["sha256/dates"] == digest
 
 
-def test_artifacts_lie_under_home(tracking: Tracking, tmp_path: Path, llsflow_home: Path) -> None:
+def test_artifacts_lie_under_home(tracking: Tracking, tmp_path: Path, store_home: Path) -> None:
     run = tracking.open_run("run")
     folder = tmp_path / "plots"
     folder.mkdir()
@@ -154,7 +154,7 @@ def test_artifacts_lie_under_home(tracking: Tracking, tmp_path: Path, llsflow_ho
     run.log_text("seed: 0\n", "config/resolved.yaml")
     run.log_file(folder / "loss.png", "report")
     run.log_file(folder, "all")
-    artifacts = llsflow_home / "mlflow" / "artifacts" / run.id / "artifacts"
+    artifacts = store_home / "mlflow" / "artifacts" / run.id / "artifacts"
     assert (artifacts / "config" / "resolved.yaml").read_text() == "seed: 0\n"
     assert (artifacts / "report" / "loss.png").read_bytes() == b"\x89PNG"
     assert (artifacts / "all" / "loss.png").exists()
