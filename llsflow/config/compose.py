@@ -7,12 +7,14 @@ Hydra stops at the first mistake and forgets lines. Its global state is touched 
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import hydra
 from hydra import version as hydra_version
 from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
@@ -31,6 +33,7 @@ from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Loc
 
 PRIMARY = "config"
+KEY_PART = re.compile(r"[^.\[\]]+")
 ACTIONS: dict[OverrideType, Action] = {
     OverrideType.CHANGE: "change",
     OverrideType.ADD: "add",
@@ -42,11 +45,12 @@ _lock = threading.Lock()
 
 @contextlib.contextmanager
 def _hydra() -> Iterator[None]:
-    """Hold Hydra's global state at version base 1.3, and put back what was there."""
+    """Hold Hydra's global state, at version base 1.3 where there are several, and put back what was there."""
     with _lock:
         holder = hydra_version.VersionBase.instance()
         before = holder.getbase()
-        hydra_version.setbase("1.3")
+        if hydra.__version__.startswith("1.3."):  # from 1.4 on there is only one, and setting it warns
+            hydra_version.setbase("1.3")
         try:
             yield
         finally:
@@ -137,6 +141,8 @@ class Composer:
             groups = self.choose_experiment(name, groups, config_file)
             if config_file is not None:
                 groups = self.stored(config_file, groups)
+            else:
+                self.check_primary()
             self.merge_files(groups)
         for change in self.nulls:
             self.tree.merge(change.loc, None, lambda _, c=change: c.place, self.report)  # type: ignore[misc]
@@ -234,6 +240,16 @@ class Composer:
         self.experiment = name
         return [Override(OverrideType.CHANGE, EXPERIMENT, None, name, input_line=name), *groups]
 
+    def check_primary(self) -> None:
+        """Note a config.yaml of some other tool in the user's folder: it would stand before the packaged one."""
+        document = self.repository.document(PRIMARY)
+        defaults = document.values.get("defaults") if document else None
+        if document and not document.broken and not _names_experiment(defaults):
+            message = "its defaults list has no experiment: rename this file, or choose a folder with --config-dir"
+            self.report.add(document.place(("defaults",)), message)
+            packaged = self.folders.paths[-1] / f"{PRIMARY}.yaml"
+            self.repository.documents[PRIMARY] = read_document(packaged, self.report)
+
     def stored(self, config_file: Path, groups: list[Override]) -> list[Override]:
         """Make a stored configuration the primary one; chosen groups replace what it says."""
         if not config_file.is_file():
@@ -305,12 +321,11 @@ class Composer:
     def defaults_mistake(self, error: Exception, groups: list[Override]) -> None:
         """Note what Hydra finds wrong with a defaults list."""
         text = " ".join(line.strip() for line in str(error).splitlines() if not line.startswith("To append"))
-        document = next(
-            (d for name, d in self.repository.documents.items() if f"'{name}'" in text or f"In {name}:" in text), None
-        )
-        if document is None and self.experiment:
-            document = self.repository.document(f"{EXPERIMENT}/{self.experiment}")
-        document = document or cast(Document, self.repository.document(PRIMARY))
+        documents = self.repository.documents
+        named = [d for name, d in documents.items() if f"'{name}'" in text or f"In {name}:" in text]
+        if not named and self.experiment:
+            named = [d for name, d in documents.items() if name == f"{EXPERIMENT}/{self.experiment}"]
+        document = named[-1] if named else documents[PRIMARY]
         deletion = next((g for g in groups if g.is_delete() and f"'{str(g.input_line)[1:]}'" in text), None)
         if deletion:
             place = command_line(str(deletion.input_line))
@@ -349,10 +364,13 @@ class Composer:
             self.tree.merge(("name",), self.experiment, lambda _: place, self.report)
 
 
-def _loc_of_key(key: str) -> Loc:
-    from omegaconf._utils import split_key
+def _names_experiment(defaults: Any) -> bool:
+    return isinstance(defaults, list) and any(isinstance(item, dict) and EXPERIMENT in item for item in defaults)
 
-    return tuple(int(part) if part.isdecimal() else part for part in split_key(key.lstrip("+~")))
+
+def _loc_of_key(key: str) -> Loc:
+    # a.b[c] is a.b.c
+    return tuple(int(part) if part.isdecimal() else part for part in KEY_PART.findall(key.lstrip("+~")) or [""])
 
 
 def _change(override: Override) -> Change:

@@ -15,6 +15,8 @@ from llsflow.schema.experiment import Loc
 
 TAG = "tag:yaml.org,2002:"
 SCALARS = {TAG + name for name in ("str", "int", "float", "bool", "null")}
+MOST_REPEATED = 10_000
+"""Values that aliases repeat in one file: more than anyone writes, fewer than fill the memory."""
 PACKAGE_HEADER = re.compile(r"^#\s*@package\s+(\S+)\s*$")
 
 
@@ -67,7 +69,8 @@ def _package(text: str) -> str | None:
 
 def omegaconf_loader() -> Any:
     """Return OmegaConf's YAML loader class: floats like 1e-4, no dates, duplicate keys refused."""
-    from omegaconf._utils import get_yaml_loader
+    # its home moved between 2.3 and 2.4; this module imports it in both
+    from omegaconf.basecontainer import get_yaml_loader  # type: ignore[attr-defined]
 
     return get_yaml_loader()
 
@@ -79,6 +82,8 @@ class _Reader:
         self.document = document
         self.report = report
         self.open_nodes: list[yaml.Node] = []
+        self.seen: set[int] = set()
+        self.repeated = 0
 
     def read(self, text: str) -> None:
         self.loader = omegaconf_loader()(text)
@@ -100,6 +105,10 @@ class _Reader:
         return Place(shown(self.document.path), mark.line + 1, mark.column + 1, plain)
 
     def walk(self, node: yaml.Node, loc: Loc) -> None:
+        self.repeated += id(node) in self.seen
+        self.seen.add(id(node))
+        if self.repeated > MOST_REPEATED:
+            raise yaml.MarkedYAMLError(problem="anchors multiply without end", problem_mark=node.start_mark)
         if any(node is other for other in self.open_nodes):
             raise yaml.MarkedYAMLError(problem="an anchor contains itself", problem_mark=node.start_mark)
         self.open_nodes.append(node)
@@ -148,13 +157,17 @@ class _Reader:
 
 
 def _plain(node: yaml.Node) -> str | None:
-    unquoted = isinstance(node, yaml.ScalarNode) and node.style is None and node.tag != TAG + "str"
+    unquoted = isinstance(node, yaml.ScalarNode) and not node.style and node.tag != TAG + "str"
     return node.value if unquoted else None
 
 
 PLAIN_WORDS = {
     "mapping values are not allowed here": "a second ': ' in this line, or a wrong indent: quote the value",
     "found character '\\t' that cannot start any token": "a tab: indent with spaces",
+    # the same in the words of the C parser, which OmegaConf 2.4 takes where it can
+    "mapping values are not allowed in this context": "a second ': ' in this line, or a wrong indent: quote the value",
+    "found character that cannot start any token": "a tab (indent with spaces), or @ or ` unquoted",
+    "did not find expected key": "this line is indented differently from its siblings",
     "found character '@' that cannot start any token": "a value cannot begin with @: quote it",
     "found character '`' that cannot start any token": "a value cannot begin with `: quote it",
     "but found another document": "a second document begins here: one file holds one",

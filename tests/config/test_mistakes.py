@@ -63,7 +63,7 @@ def test_five_mistakes_in_one_file_and_one_on_the_command_line(write: Write, mis
     ("text", "place", "words"),
     [
         ("kind: sft\nx: a: b\n", "2:5", "a second ': ' in this line"),
-        ("kind: sft\n\tx: 1\n", "2:1", "a tab: indent with spaces"),
+        ("kind: sft\n\tx: 1\n", "2:1", "indent with spaces"),
         ("kind: sft\n  x: 1\n", "2:4", "wrong indent"),
         ("a:\n  b: 1\n c: 2\n", "3:2", "indent"),
         ("kind: [1, 2\n", "2:1", "not YAML"),
@@ -290,6 +290,23 @@ def test_a_name_and_a_stored_configuration(write: Write, mistakes: Mistakes) -> 
     lines = mistakes("quickstart", "experiment=eval", config_file=file)
     assert sum("choose one" in line for line in lines) == 2
     assert any(line.startswith("stored.yaml:2:1: sed: unknown key; did you mean seed (stored") for line in lines)
+
+
+def test_another_tools_config_file(write: Write, mistakes: Mistakes) -> None:
+    write("conf/config.yaml", "db: {host: localhost}\n")
+    assert mistakes("quickstart") == [
+        "conf/config.yaml:1:1: its defaults list has no experiment: "
+        "rename this file, or choose a folder with --config-dir"
+    ]
+    write("conf/config.yaml", "defaults: [a, {b: c}, 3]\n")
+    assert "its defaults list has no experiment" in mistakes("quickstart")[0]
+
+
+def test_anchors_that_multiply(write: Write, mistakes: Mistakes) -> None:
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    write("conf/trainer/laughs.yaml", "a0: &a0 [lol]\n" + levels)
+    (line,) = mistakes("quickstart", "trainer=laughs")
+    assert "anchors multiply without end" in line
 
 
 def test_a_config_dir_that_is_none(project: Path) -> None:
