@@ -16,10 +16,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.events.worker import EventsWorker
+from prefect.exceptions import PrefectSignal
 from prefect.flow_engine import run_flow_sync
 from prefect.flows import Flow
 from prefect.logging import get_run_logger
-from prefect.logging.handlers import APILogWorker
+from prefect.logging.handlers import APILogHandler, APILogWorker
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Completed, Failed, Pending
 from prefect.utilities.urls import url_for
@@ -145,11 +146,9 @@ class Pipeline:
             # Heartbeats only serve automations on the server, and ending them costs up to a second.
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 state = run_flow_sync(flow, flow_run=flow_run, return_type="state")
-        except Exception as lost:
+        except (Exception, PrefectSignal) as lost:
             if self.error is None:
-                logger.warning(
-                    "the Prefect server stopped answering (%s): the run goes on without its page", _one_line(lost)
-                )
+                logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
                 self._go_on_alone()
             return None
         return state if isinstance(state, State) else None
@@ -161,7 +160,7 @@ class Pipeline:
             signal.signal(signal.SIGTERM, self._outer_sigterm)
         publish_link("mlflow", self.plan.experiment.name, "MLflow run", self.session.tracking.page(self.session.run.id))
         states: dict[str, State[Any]] = {}
-        with self.page.open(), _joined(self.session, self.page):
+        with self.page.open(), _joined(self.session, self.page), _our_log_on_the_page():
             for step in self.plan.steps:
                 before = [states[name] for name in step.inputs.values()]
                 state = self._task(step)(wait_for=before, return_state=True)
@@ -289,6 +288,21 @@ def _sigterm_handler() -> Callable[..., Any] | None:
         return None
     handler = signal.getsignal(signal.SIGTERM)
     return handler if callable(handler) else None
+
+
+@contextlib.contextmanager
+def _our_log_on_the_page() -> Iterator[None]:
+    """Send what llsflow logs to the page too; where nobody listens, leave it to Python's last resort."""
+    ours = logging.getLogger("llsflow")
+    if not ours.hasHandlers():
+        yield
+        return
+    handler = APILogHandler(level=logging.INFO)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
 
 
 @contextlib.contextmanager

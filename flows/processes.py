@@ -27,8 +27,8 @@ def started_at(pid: int) -> str | None:
         return None
     with contextlib.suppress(OSError):
         # The start is counted from the boot, so the boot belongs to the mark.
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()}:{fields[19]}"
-    return fields[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text('ascii').strip()}:{pid}:{fields[19]}"
+    return f"{pid}:{fields[19]}"
 
 
 def _started_at_by_ps(pid: int) -> str | None:
@@ -37,7 +37,7 @@ def _started_at_by_ps(pid: int) -> str | None:
         ["/bin/ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
     state, _, started = found.stdout.strip().partition(" ")
-    return None if not state or state.startswith("Z") else started.strip()
+    return None if not state or state.startswith("Z") else f"{pid}:{started.strip()}"
 
 
 def is_alive(pid: int, started: str) -> bool:

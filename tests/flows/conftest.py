@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_program import execute
+from flow_program import execute, wait_for
 
 from flows.runner import PrefectRunner
 from flows.stack import LocalPrefect
@@ -37,10 +37,20 @@ def spawn(home: Path, *words: str, **variables: str) -> subprocess.Popen[str]:
     )
 
 
+def until_step(process: subprocess.Popen[str], home: Path, step: str) -> None:
+    """Wait for a program to begin a step."""
+
+    def began_or_ended() -> bool:
+        return (home / f"began-{step}").exists() or process.poll() is not None
+
+    wait_for(began_or_ended, f"the beginning of {step}")
+    assert process.poll() is None, process.communicate()
+
+
 def finish(process: subprocess.Popen[str], seconds: float = 120.0) -> Any:
-    """Return what the program printed, once it is done well."""
+    """Return what the program printed, once it is done well; nothing else may reach the terminal."""
     out, err = process.communicate(timeout=seconds)
-    assert process.returncode == 0, err
+    assert (process.returncode, err) == (0, "")
     return json.loads(out.splitlines()[-1])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -51,7 +52,8 @@ class RunIdentity:
 
 
 def make_session(plan: Plan) -> Session:
-    return Session(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False)  # type: ignore[arg-type]
+    origin: Any = None  # of the steps' concern only
+    return Session(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False, origin=origin)  # type: ignore[arg-type]
 
 
 def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60.0) -> None:
@@ -96,6 +98,14 @@ def _bug(step: Step, session: Session) -> None:
     raise ValueError("a programming error")
 
 
+def _interrupt(step: Step, session: Session) -> None:
+    raise KeyboardInterrupt
+
+
+def _log(step: Step, session: Session) -> None:
+    logging.getLogger("llsflow.data").warning("3 rows were cut")
+
+
 def _flaky(step: Step, session: Session) -> None:
     tries = began_file(step.name).with_suffix(".tries")
     tried = len(tries.read_text()) if tries.exists() else 0
@@ -119,7 +129,16 @@ def _wait(step: Step, session: Session) -> None:
         time.sleep(0.02)
 
 
-ACTIONS = {"fail": _fail, "stop": _stop, "bug": _bug, "flaky": _flaky, "progress": _progress, "wait": _wait}
+ACTIONS = {
+    "fail": _fail,
+    "stop": _stop,
+    "bug": _bug,
+    "interrupt": _interrupt,
+    "log": _log,
+    "flaky": _flaky,
+    "progress": _progress,
+    "wait": _wait,
+}
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from conftest import finish, spawn
+from conftest import finish, spawn, until_step
 from flow_program import SENTENCE, began_file, execute, go_file, make_plan, make_session, wait_for
 
 from flows.runner import PrefectRunner
@@ -260,7 +261,7 @@ def test_the_callers_sigterm_handler_stays_in_place(runner: PrefectRunner) -> No
 
 def test_a_killed_run_is_crashed_once_the_next_one_begins(served: Path, runner: PrefectRunner) -> None:
     child = spawn(served, "ok", "wait")
-    wait_for(began_file("wait-1").exists, "the child's second step")
+    until_step(child, served, "wait-1")
     runs = served / "prefect" / "runs"
     (entry,) = runs.glob("*.json")
     plan = make_plan("ok", "ok")
@@ -291,7 +292,8 @@ def look_state(run_id: UUID) -> str:
 
 def test_two_runs_at_once_share_the_server(served: Path) -> None:
     both = [spawn(served, "ok", "wait"), spawn(served, "ok", "wait", "ok")]
-    wait_for(lambda: len(list((served / "prefect" / "runs").glob("*.json"))) == 2, "both runs under way")
+    for process in both:
+        until_step(process, served, "wait-1")
     go_file().write_text("")
     first, second = (finish(process) for process in both)
     assert first["steps"] == ["ok-0", "wait-1"]
@@ -328,11 +330,65 @@ def test_prefect_api_url_is_used_and_no_server_is_started(
     assert runner.stop() is False
 
 
+def test_a_second_ctrl_c_ends_the_run_as_crashed(
+    runner: PrefectRunner, served: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan("ok", "interrupt", "ok")
+    session = make_session(plan)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(plan, session)
+    assert capfd.readouterr() == ("", "")
+    found = look(session, "ok-0", "interrupt-1")
+    assert found.state()[0] == found.state("interrupt-1")[0] == "CRASHED"
+    assert "ok-2" not in found.tasks
+    runner.run(make_plan("ok"), make_session(make_plan("ok")))
+    assert list((served / "prefect" / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deleted"])
+def test_a_run_that_somebody_ends_or_deletes_behind_our_back_still_has_its_results(
+    runner: PrefectRunner, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    def meddle(step: Step, session: Session, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
+        if step.name == "ok-1":
+            with get_client(sync_client=True) as client:
+                if how == "deleted":
+                    client.delete_flow_run(flow_run_id(session))
+                else:
+                    client.set_flow_run_state(flow_run_id(session), Cancelled(), force=True)
+        return execute(step, session, done)
+
+    runner._execute = meddle
+    plan = make_plan("ok", "ok")
+    assert list(runner.run(plan, make_session(plan))) == ["ok-0", "ok-1"]
+    assert ("Prefect cannot go on with this run" in caplog.text) == (how == "deleted")
+    runner.run(make_plan("ok"), make_session(make_plan("ok")))
+    assert list((runner.prefect.folder / "runs").iterdir()) == []
+
+
+def test_what_llsflow_logs_stands_on_the_page_too(runner: PrefectRunner) -> None:
+    plan = make_plan("log")
+    session = make_session(plan)
+    listener = logging.NullHandler()
+    logging.getLogger("llsflow").addHandler(listener)
+    try:
+        runner.run(plan, session)
+    finally:
+        logging.getLogger("llsflow").removeHandler(listener)
+    found = look(session)
+    (line,) = (log for log in found.logs if log.message == "3 rows were cut")
+    assert line.task_run_id == found.tasks["log-0"].id
+    assert logging.getLogger("llsflow").handlers == []
+
+
 @pytest.mark.slow
 def test_a_local_server_killed_in_the_middle_comes_back(new_home: Callable[[str], Path]) -> None:
     home = new_home("home")
     child = spawn(home, "ok", "wait", "ok")
-    wait_for(began_file("wait-1").exists, "the second step")
+    until_step(child, home, "wait-1")
     prefect = LocalPrefect()
     os.environ.update(prefect.environment())
     (entry,) = (home / "prefect" / "runs").glob("*.json")
@@ -361,7 +417,7 @@ def test_an_api_lost_in_the_middle_costs_the_page_not_the_results(
     home = tmp_path / "mine"
     home.mkdir()
     child = spawn(home, "ok", "wait", "ok", PREFECT_API_URL=url)
-    wait_for((home / "began-wait-1").exists, "the second step")
+    until_step(child, home, "wait-1")
     theirs.stop()
     (home / "go").write_text("")
     out, err = child.communicate(timeout=90)
@@ -369,7 +425,7 @@ def test_an_api_lost_in_the_middle_costs_the_page_not_the_results(
     said = json.loads(out)
     assert said["steps"] == ["ok-0", "wait-1", "ok-2"]
     assert [line.split(" (")[0] for line in err.splitlines() if line] == [
-        "the Prefect server stopped answering",
+        "Prefect cannot go on with this run",
         "every step is done, but Prefect does not know it: its page is set right by the next run",
     ]
 
