@@ -7,8 +7,10 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +104,9 @@ def build_report(folder: Path, material: ReportMaterial) -> list[Path]:
     return list(files)
 
 
-def _printable(text: str) -> bytes:
+def _printable(text: str) -> str:
     # answers of an untrained model hold any byte: control characters and half surrogates are not text
-    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", "\ufffd", text).encode("utf-8", "replace")
+    return re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]", "\ufffd", text)
 
 
 def number(value: float | None) -> str:
@@ -174,14 +176,14 @@ def _plots(material: ReportMaterial) -> dict[str, tuple[bytes, str]]:
     groups: dict[str, dict[str, Curve]] = {}
     for name, curve in material.curves.items():
         if curve:
-            groups.setdefault(name.rpartition("/")[2], {})[name] = curve
+            groups.setdefault(_printable(name).rpartition("/")[2], {})[_printable(name)] = curve
     plots = {}
     if any(score.value is not None for score in material.scores):
-        plots["scores"] = _rendered("scores", _score_figure(material.scores))
+        plots["scores"] = _rendered("scores", partial(_score_figure, material.scores))
     order = sorted(groups, key=lambda group: list(_TITLES).index(group) if group in _TITLES else len(_TITLES))
     for group in order[:PLOTS_SHOWN]:
         name = re.sub(r"\W+", "_", group) or "curve"
-        plots[name] = _rendered(name, _curve_figure(_TITLES.get(group, group), groups[group]))
+        plots[name] = _rendered(name, partial(_curve_figure, _TITLES.get(group, group), groups[group]))
     return plots
 
 
@@ -212,6 +214,7 @@ def _curve_figure(title: str, curves: Mapping[str, Curve]) -> Any:
 
 
 def _score_figure(scores: Sequence[Score]) -> Any:
+    scores = [replace(s, metric=_printable(s.metric), candidate=_printable(s.candidate)) for s in scores]
     metrics = list(dict.fromkeys(score.metric for score in scores))
     candidates = list(dict.fromkeys(score.candidate for score in scores))
     figure, axes = _axes(10, 0.9 + 0.34 * len(metrics) * (len(candidates) + 0.6))
@@ -246,20 +249,21 @@ def _score_ends(axes: Any, y: float, score: Score) -> None:
     )
 
 
-def _rendered(name: str, figure: Any) -> tuple[bytes, str]:
+def _rendered(name: str, draw: Callable[[], Any]) -> tuple[bytes, str]:
     import matplotlib
 
     png, svg = io.BytesIO(), io.StringIO()
     # text as text: it takes the page's font and colour; the salt keeps ids of several plots apart and stable
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    look = matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False})
+    with look, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a name in a script that the plots' font lacks
+        figure = draw()
         figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         figure.savefig(png, dpi=144, facecolor="white", metadata={"Software": None})
     text = svg.getvalue()
     text = text[text.index("<svg") :].replace(_INK, "currentColor")
     return png.getvalue(), re.sub(r'<path d="[^"]*"\s+style="fill: #ffffff"\s*/>', "", text)
 
-
-# --- html ----------------------------------------------------------------------------------------------
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2129; --soft: #5c6470; --line: #dfe3e8; --page: #ffffff;
@@ -273,8 +277,8 @@ h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; } h2 { margin: 2.6rem 0 .8r
 a { color: var(--link); } .soft { color: var(--soft); } summary { cursor: pointer; }
 .verdict { margin: 1.2rem 0; padding: .8rem 1rem; border-left: 4px solid var(--good); border-radius: 4px;
   background: var(--card); font-size: 1.1rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; margin: 1rem 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.2rem; } dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; } mark { color: inherit; background: var(--learn); border-radius: 3px; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
 .tall { max-height: 36rem; overflow-y: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -287,7 +291,6 @@ figure { margin: 0; padding: .8rem; border: 1px solid var(--line); border-radius
 svg { display: block; width: 100%; height: auto; } svg text { font-family: inherit !important; }
 pre { margin: 0 0 .8rem; padding: .9rem 1rem; border-radius: 8px; background: var(--card); overflow-x: auto;
   white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; }
-mark { color: inherit; background: var(--learn); border-radius: 3px; }
 """
 
 
@@ -337,16 +340,14 @@ def _rows(material: ReportMaterial) -> str:
     if not material.rows:
         return ""
     columns, rows = _row_table(material)
-    total = len(material.rows)
-    hint = f"The first {len(rows)} of {total} rows." if total > len(rows) else f"All {total} rows."
+    hint = f"The first {len(rows)} of {len(material.rows)} rows."
     return f"<details><summary>{hint}</summary>{_table(columns, rows, tall=True)}</details>"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, hint: str = "", tall: bool = False) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    note = f'<p class="soft">{hint}</p>' if hint else ""
-    box = "scroll tall" if tall else "scroll"
+    note, box = f'<p class="soft">{hint}</p>' if hint else "", "scroll tall" if tall else "scroll"
     return f'<div class="{box}"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{note}'
 
 

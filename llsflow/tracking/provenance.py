@@ -33,7 +33,10 @@ LIBRARIES = (
 )
 LOCK_FILES = ("requirements.lock", "uv.lock", "poetry.lock", "pixi.lock", "requirements.txt")
 
-_SECRET = re.compile(r"(api[-_]?key|access[-_]?key|token|secret|passw(or)?d|credential)s?$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(api[-_]?keys?|access[-_]?keys?|(?<!bos_)(?<!eos_)(?<!pad_)(?<!unk_)token|secrets?|passw(or)?d|credentials?)$",
+    re.IGNORECASE,
+)
 
 
 def provenance() -> dict[str, Any]:
@@ -114,8 +117,11 @@ def git_tags() -> dict[str, str]:
 
 
 def lock_file() -> dict[str, str] | None:
-    """Return name and sha256 of the nearest lock file, here or in a folder above, or None."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
+    """Return name and sha256 of the nearest lock file, from here up to the top of the checkout, or None."""
+    here = Path.cwd()
+    above = [here, *here.parents]
+    top = next((depth for depth, folder in enumerate(above) if (folder / ".git").exists()), 0)
+    for folder in above[: top + 1]:
         for name in LOCK_FILES:
             if (folder / name).is_file():
                 return {"file": name, "sha256": file_digest(folder / name)}
