@@ -71,7 +71,7 @@ def environment(tree: Tree) -> dict[str, str]:
         _set(marked.values, loc, _MARK)
     resolved = resolve(marked, Report())
     texts = dict(leaves(tree.values))
-    found = {loc for loc, value in leaves(resolved) if isinstance(value, str) and _MARK in value} | set(own)
+    found = {loc for loc, value in leaves(resolved) if isinstance(value, str) and _MARK in value}
     return {dotted(loc): str(texts.get(loc, "${…}")) for loc in sorted(found, key=dotted)}
 
 

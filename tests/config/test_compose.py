@@ -169,6 +169,19 @@ def test_list_items_can_be_set(project: Path) -> None:
     assert loaded.experiment.benchmark.scoring_functions == ["basic::subset_of"]
 
 
+def test_a_value_to_be_given_does_not_hide_one_that_is(write: Write) -> None:
+    write("conf/experiment/mine.yaml", "defaults: [quickstart]\nseed: ???\ndescription: ???\n")
+    experiment = load_experiment("mine", ["seed=3"]).experiment
+    assert (experiment.seed, experiment.description) == (3, "A tiny Llama learns to rewrite dates as ISO 8601.")
+
+
+def test_what_is_replaced_leaves_no_place_behind(write: Write) -> None:
+    write("conf/experiment/mine.yaml", "defaults: [quickstart]\nbenchmark: null\n")
+    places = load_experiment("mine", []).provenance
+    assert places["benchmark"] == "conf/experiment/mine.yaml:2:1"
+    assert not [key for key in places if key.startswith("benchmark.")]
+
+
 def test_the_last_override_of_a_key_wins(project: Path) -> None:
     assert load_experiment("quickstart", ["seed=1", "seed=2"]).experiment.seed == 2
 
@@ -217,14 +230,17 @@ def test_a_group_chosen_over_a_stored_configuration_replaces_all_of_it(project: 
     assert load_experiment(None, ["trainer=cpu"], config_file=file).experiment.trainer.num_threads is None
 
 
-def test_hydras_global_state_is_left_alone(project: Path) -> None:
-    before = VersionBase.instance().getbase()
+def test_hydras_global_state_is_left_alone(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    someone_elses = object()
+    monkeypatch.setattr(VersionBase.instance(), "version_base", someone_elses)
     load_experiment("quickstart", [])
-    assert VersionBase.instance().getbase() == before
+    assert VersionBase.instance().getbase() is someone_elses
     assert not GlobalHydra.instance().is_initialized()
 
 
-def test_sixteen_threads_at_once(project: Path) -> None:
+def test_sixteen_threads_at_once(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    someone_elses = object()
+    monkeypatch.setattr(VersionBase.instance(), "version_base", someone_elses)
     seeds: list[int] = []
     together = threading.Barrier(16)
 
@@ -238,6 +254,7 @@ def test_sixteen_threads_at_once(project: Path) -> None:
     for thread in threads:
         thread.join()
     assert sorted(seeds) == list(range(16))
+    assert VersionBase.instance().getbase() is someone_elses
 
 
 @pytest.mark.parametrize("key", ["recipe.kind", "recipe.training_config", "benchmark.scoring_functions.0", "trainer"])

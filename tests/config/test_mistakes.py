@@ -170,6 +170,12 @@ def test_values_that_the_user_has_to_give_are_asked_for_at_their_place(mistakes:
     assert lines[0].endswith("dataset.uri: not set yet: give it a value with dataset.uri=VALUE")
 
 
+@pytest.mark.parametrize("override", ["dataset.uri=a,b", "dataset.uri=a(1)", "dataset.uri=a:b(c"])
+def test_a_value_that_was_given_wrongly_is_not_asked_for_again(mistakes: Mistakes, override: str) -> None:
+    (line,) = mistakes("sft", "model.path=m", override)
+    assert line.startswith(f"command line: {override}: ")
+
+
 def test_what_refers_to_a_value_to_be_given_is_not_told_again(write: Write, mistakes: Mistakes) -> None:
     write("conf/dataset/bare.yaml", "dataset_id: ???\nuri: x.jsonl\n")
     lines = mistakes("sft", "dataset=bare", "model.path=m")
