@@ -142,7 +142,9 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fold
     model.generation_config = _generation_config(model, tokenizer)
     try:
         with home.storage_errors(folder):
-            model.save_pretrained(str(folder), state_dict=_cast(model, target))
+            state = model.state_dict()
+            cast = {name: x.to(target) if x.is_floating_point() else x for name, x in state.items()}
+            model.save_pretrained(str(folder), state_dict=cast)
             tokenizer.save_pretrained(str(folder))
     finally:
         model.generation_config = own
@@ -239,18 +241,6 @@ def _refuse_holes(folder: Path, info: dict[str, Any]) -> None:
                 f"the weights in {str(folder)!r} {found}, for example {names[0]}: config.json and weights do "
                 "not belong together, copy the whole folder again"
             )
-
-
-def _cast(model: PreTrainedModel, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    # Tied tensors stay one tensor, so that they are stored once.
-    done: dict[tuple[int, tuple[int, ...]], torch.Tensor] = {}
-    state: dict[str, torch.Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        key = (tensor.data_ptr(), tuple(tensor.shape))
-        if key not in done:
-            done[key] = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor
-        state[name] = done[key]
-    return state
 
 
 def _generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> GenerationConfig:

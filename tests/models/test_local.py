@@ -85,7 +85,7 @@ def test_greedy_is_what_transformers_generates_row_by_row(model_type: str) -> No
     "sampling",
     [
         SamplingParams(max_tokens=24),
-        SamplingParams(max_tokens=24, repetition_penalty=1.5),
+        SamplingParams(max_tokens=24, repetition_penalty=1.5, stop=["a", "e", "i", "o"]),
         SamplingParams(max_tokens=24, stop=["a", "é", "ef"]),
         SamplingParams(max_tokens=24, strategy=TopPSamplingStrategy(temperature=1.5, top_p=0.9)),
         SamplingParams(max_tokens=24, strategy=TopKSamplingStrategy(top_k=40)),
@@ -129,6 +129,16 @@ def test_the_end_mark_ends_a_row_and_is_not_text() -> None:
         head.lm_head.bias[1] = 1.0
     (generation,) = local.generate(ask("q"), SamplingParams(max_tokens=5), batch_size=1)
     assert (generation.text, generation.tokens, generation.finish) == ("", 1, "stop")
+
+
+def test_an_end_that_is_no_special_token_is_not_text_either(llama: LocalModel) -> None:
+    (free,) = llama.generate(ask("q"), SamplingParams(max_tokens=9), batch_size=1)
+    last = free.text[6]
+    ended = LocalModel(llama.model, llama.tokenizer)
+    ended.ends = frozenset(TOKENIZER(last)["input_ids"])
+    (generation,) = ended.generate(ask("q"), SamplingParams(max_tokens=9), batch_size=1)
+    assert generation.text == free.text[: free.text.index(last)]
+    assert (generation.tokens, generation.finish) == (len(generation.text) + 1, "stop")
 
 
 def test_no_max_tokens_goes_to_the_end_of_the_context(llama: LocalModel) -> None:
@@ -242,8 +252,9 @@ def test_too_little_memory_names_rows_and_the_way_out(llama: LocalModel, monkeyp
         raise torch.OutOfMemoryError("tried to allocate")
 
     monkeypatch.setattr(llama.model.model, "forward", full)
-    with pytest.raises(ModelError, match=r"out of memory while generating 3 rows together .* smaller batch_size"):
-        llama.generate(questions(3), SamplingParams(max_tokens=6), batch_size=4)
+    # the longest go first, so that the first batch is the one that fails
+    with pytest.raises(ModelError, match=r"while generating 2 rows together \(row 3 .* smaller batch_size"):
+        llama.generate(ask("a", "ab", "abcd", "abc"), SamplingParams(max_tokens=6), batch_size=2)
 
 
 def test_load_from_a_folder(tiny_folder: Path) -> None:
