@@ -65,7 +65,6 @@ class Repository(ConfigRepository):
         self.report = report
         self.documents: dict[str, Document] = {}
         self.results: dict[str, ConfigResult | None] = {}
-        self.unknown: list[str] = []
 
     def document(self, name: str) -> Document | None:
         """Return the document `group/option`, read once."""
@@ -88,10 +87,8 @@ class Repository(ConfigRepository):
         return self.results[name]
 
     def _result(self, name: str) -> ConfigResult:
-        document = self.document(name)
-        if document is None:
-            self.unknown.append(name)
-            document = Document(Path(name))
+        # one that is not there is told where it is merged: Hydra would stop at it
+        document = self.document(name) or Document(Path(name))
         own = {key: value for key, value in document.values.items() if key != "defaults"}
         result = ConfigResult(
             provider="llsflow",

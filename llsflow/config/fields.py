@@ -21,8 +21,6 @@ class Kind:
     types: tuple[Any, ...]
     constraints: tuple[Any, ...] = ()
     nullable: bool = False
-    required: bool = False
-    description: str = ""
 
     @staticmethod
     def of(annotation: Any, constraints: tuple[Any, ...] = ()) -> Kind:
@@ -116,8 +114,6 @@ def _field_kind(infos: list[FieldInfo]) -> Kind:
         types=tuple(dict.fromkeys(t for kind in merged for t in kind.types)),
         constraints=merged[0].constraints,
         nullable=any(kind.nullable for kind in merged),
-        required=all(info.is_required() for info in infos),
-        description=infos[0].description or "",
     )
 
 
