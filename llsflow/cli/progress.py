@@ -63,7 +63,7 @@ class Terminal:
     def step_finished(self, step: Step, result: StepResult) -> None:
         """Print what the step came to."""
         self._replace(None)
-        self._line("✓", step.name, f"{_outcome(result):<54} {duration(result.seconds):>8}", "green")
+        self._line("✓", step.name, f"{_outcome(result):<50} {duration(result.seconds):>8}", "green")
 
     def progress(self, step: Step, progress: StepProgress) -> None:
         """Move the bar; without a terminal print a line now and then."""

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ from llsflow.plan import compile_plan
 from llsflow.plan.compile import remember
 from llsflow.schema.plan import Plan, StepResult, StepState
 from llsflow.steps import STEPS, results
+
+SAME_REQUEST_SECONDS = 1.0
+"""A supervisor may send its signal to the process and to its group: that is one request, not two."""
 
 
 def command(options: argparse.Namespace) -> int:
@@ -61,12 +65,14 @@ def _run(plan: Plan, loaded: Loaded, options: argparse.Namespace, console: Conso
     runner = new_runner()
     runner.start()
     runner.warm([STEPS[step.kind].module for step in plan.steps if step.state is not StepState.SKIP])
-    from llsflow.steps.session import open_session
+    from llsflow.steps.session import Origin, open_session
+
+    origin = Origin(to_yaml(loaded), loaded.overrides, again(options))
 
     remember(plan)
     with Terminal(console, plan) as terminal:
         terminal.note("starting Prefect and MLflow")
-        with open_session(plan, [terminal], stopping.is_set, to_yaml(loaded), again(options)) as session:
+        with open_session(plan, [terminal], stopping.is_set, origin) as session:
             done = runner.run(plan, session)
             page, flow = session.tracking.page(session.run.id), session.flow_url
     _show_results(done, console)
@@ -90,14 +96,14 @@ def _show_results(done: dict[str, StepResult], console: Console) -> None:
 
 
 def _show_comparison(rows: list[dict[str, Any]], console: Console) -> None:
-    table = Table(title="scores, with 95 % intervals", title_justify="left")
-    for heading in ("benchmark", "scoring function", "rows", "base", "tuned", "difference"):
-        table.add_column(heading, justify="left" if heading in ("benchmark", "scoring function") else "right")
+    title = f"{rows[0]['benchmark']}: {rows[0]['rows']} rows, with 95 % intervals"
+    table = Table(title=title, title_justify="left")
+    table.add_column("scoring function", overflow="fold")
+    for heading in ("base", "tuned", "difference"):
+        table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
-            row["benchmark"],
             row["scorer"],
-            str(row["rows"]),
             score(row["base"], row["base_interval"]),
             score(row["tuned"], row["tuned_interval"]),
             score(row["difference"], row["interval"], sign=True),
@@ -129,10 +135,15 @@ def _short(path: Path) -> str:
 def _stop_on_interrupt() -> Iterator[threading.Event]:
     """While open, the first Ctrl-C asks for a stop at the next step boundary, the second stops at once."""
     stopping = threading.Event()
+    asked = 0.0
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
         if stopping.is_set():
-            raise KeyboardInterrupt
+            if time.monotonic() - asked > SAME_REQUEST_SECONDS:
+                raise KeyboardInterrupt
+            return
+        asked = time.monotonic()
         stopping.set()
         sys.stderr.write("\nstopping after this step, with a checkpoint; Ctrl-C again to stop at once\n")
 

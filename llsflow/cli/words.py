@@ -37,11 +37,11 @@ def duration(seconds: float | None) -> str:
 
 
 def score(value: float | None, interval: list[float] | None = None, *, sign: bool = False) -> str:
-    """Return a score with its 95 % interval: 0.985 [0.957, 0.995]."""
+    """Return a score with its 95 % interval below: 0.985, [0.957, 0.995]."""
     if value is None:
         return "none"
     text = f"{value:+.3f}" if sign else f"{value:.3f}"
     if interval is None:
         return text
     low, high = (f"{end:+.3f}" if sign else f"{end:.3f}" for end in interval)
-    return f"{text} [{low}, {high}]"
+    return f"{text}\n[{low}, {high}]"

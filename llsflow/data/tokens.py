@@ -217,12 +217,12 @@ def write_facts(facts: TokenFacts, path: Path) -> None:
     home.write_json(path, asdict(facts))
 
 
-def preview(table: TokenTable, row: int, decode: Callable[[list[int]], str]) -> list[dict[str, Any]]:
+def preview(table: TokenTable, row: int, tokenizer: Any) -> list[dict[str, Any]]:
     """Return one row as alternating pieces `{text, loss}`, for a page that colours what is learned."""
     begin, end = int(table.offsets[row]), int(table.offsets[row + 1])
     mask = table.loss_mask[begin:end]
     borders = [0, *(np.flatnonzero(np.diff(mask.astype(np.int8))) + 1).tolist(), end - begin]
     return [
-        {"text": decode(table.input_ids[begin + a : begin + b].tolist()), "loss": bool(mask[a])}
+        {"text": tokenizer.decode(table.input_ids[begin + a : begin + b].tolist()), "loss": bool(mask[a])}
         for a, b in itertools.pairwise(borders)
     ]

@@ -41,7 +41,7 @@ def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan
 def remember(plan: Plan) -> None:
     """Keep the plan as the last one of its experiment, so that the next can say what changed."""
     with home.storage_errors(home.home()):
-        home.write_json(_memo(plan.experiment.name), plan.model_dump(mode="json"))
+        home.write_json(_memo(plan.experiment.name), plan.model_dump(mode="json", include={"key", "steps"}))
 
 
 def _memo(name: str) -> Path:
@@ -277,7 +277,9 @@ class _Compiler:
 
     def _record(self) -> Step:
         experiment = self.experiment
-        settings = {"experiment": experiment.model_dump(mode="json", exclude={"trainer"})}
+        # where the record goes may hold a password: no step's output on disk repeats it
+        record = experiment.model_dump(mode="json", exclude={"trainer": True, "tracking": {"uri"}})
+        settings = {"experiment": record}
         return self._make("record", "record", settings, inputs={name: name for name in self.made})
 
 

@@ -28,7 +28,7 @@ def run(context: StepContext) -> dict[str, Any]:
             continue
         facts[part], table = _tokenize(context, part, tokenizer, settings)
         if part == "train":
-            shown = [preview(table, row, lambda ids: str(tokenizer.decode(ids))) for row in range(min(PREVIEWED, facts[part].rows))]
+            shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, facts[part].rows))]
             home.write_json(context.folder / "preview.json", shown)
     summary = {part: asdict(found) for part, found in facts.items()}
     context.run.log_params(

@@ -1,11 +1,213 @@
-"""Step `record`: stub."""
+"""Step `record`: the report, and in MLflow what a reviewer looks for on the run's page."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from llsflow import home
+from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_report
+from llsflow.schema.experiment import Experiment
+from llsflow.schema.plan import StepResult
+from llsflow.steps.compare import headline
+from llsflow.steps.evaluate import flat_metrics
 from llsflow.steps.session import StepContext
+from llsflow.tracking import Run, provenance
+
+SAMPLES = 8
+"""Rows shown before and after training."""
 
 
 def run(context: StepContext) -> dict[str, Any]:
-    return {"table": context.inputs["compare"].summary["table"]} if "compare" in context.inputs else {}
+    """Write `report.html`, `report.md` and `plots/`, and record the run's results."""
+    experiment = Experiment.model_validate(context.step.settings["experiment"])
+    inputs = context.inputs
+    curves = _curves(inputs)
+    material = _material(context, experiment, curves)
+    files = build_report(context.folder, material)
+    page = context.session.run
+    for file in files:
+        page.log_file(file, file.parent.relative_to(context.folder).as_posix().removeprefix("."))
+    page.log_table([dict(row) for row in material.rows], "rows.json")
+    _log_datasets(page, context)
+    for name, points in curves.items():
+        for step, value in points:
+            page.log_metrics({name: value}, step)
+    metrics = _log_scores(page, inputs)
+    page.set_note(_note(material))
+    summary: dict[str, Any] = {"report": "report.html"}
+    if "compare" in inputs:
+        summary["table"] = inputs["compare"].summary["table"]
+    if "export" in inputs:
+        summary |= _log_model(page, experiment, inputs["export"], metrics)
+    return summary
+
+
+def _curves(inputs: Mapping[str, StepResult]) -> dict[str, list[tuple[int, float]]]:
+    if "train" not in inputs:
+        return {}
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for line in (Path(inputs["train"].folder) / "curves.jsonl").read_text("utf-8").splitlines():
+        point = json.loads(line)
+        for name, value in point["metrics"].items():
+            curves.setdefault(name, []).append((point["step"], value))
+    return curves
+
+
+def _evaluations(inputs: Mapping[str, StepResult]) -> dict[str, StepResult]:
+    """Return the evaluations by candidate, base before tuned."""
+    found = {result.summary["model"]: result for result in inputs.values() if result.kind == "evaluate"}
+    return {name: found[name] for name in ("base", "tuned") if name in found}
+
+
+def _material(
+    context: StepContext, experiment: Experiment, curves: dict[str, list[tuple[int, float]]]
+) -> ReportMaterial:
+    inputs = context.inputs
+    evaluations = _evaluations(inputs)
+    rows = {name: _rows(result) for name, result in evaluations.items()}
+    preview = home.read_json(Path(inputs["prepare"].folder) / "preview.json") if "prepare" in inputs else None
+    session = context.session
+    links = {"MLflow run": session.tracking.page(session.run.id)}
+    if session.flow_url:
+        links["Prefect flow run"] = session.flow_url
+    return ReportMaterial(
+        title=experiment.name,
+        description=experiment.description,
+        verdict=_verdict(inputs),
+        facts=_facts(experiment, inputs),
+        scores=[
+            Score(name, f"{scorer} {metric}", value, interval)
+            for name, result in evaluations.items()
+            for scorer, metrics in result.summary["scores"].items()
+            for metric, value, interval in [headline(metrics)]
+        ],
+        comparisons=[
+            Comparison(row["scorer"], row["difference"], row["interval"])
+            for row in (inputs["compare"].summary["table"] if "compare" in inputs else [])
+        ],
+        curves=curves,
+        samples=_samples(rows),
+        preview=preview or (),
+        rows=_joined(rows),
+        command=session.origin.command,
+        links=links,
+        provenance=provenance(),
+    )
+
+
+def _rows(result: StepResult) -> list[dict[str, Any]]:
+    lines = (Path(result.folder) / "rows.jsonl").read_text("utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def _samples(rows: dict[str, list[dict[str, Any]]]) -> list[Sample]:
+    first = next(iter(rows.values()), [])
+    return [
+        Sample(
+            row["prompt"],
+            row["expected"],
+            base=rows["base"][index]["generated"] if "base" in rows else None,
+            tuned=rows["tuned"][index]["generated"] if "tuned" in rows else None,
+        )
+        for index, row in enumerate(first[:SAMPLES])
+    ]
+
+
+def _joined(rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return one table row for each benchmark row, with every candidate's answer and scores."""
+    joined: list[dict[str, Any]] = []
+    for name, table in rows.items():
+        for index, row in enumerate(table):
+            if index == len(joined):
+                joined.append({key: row[key] for key in ("index", "prompt", "expected")})
+            own = {key: value for key, value in row.items() if key not in ("index", "prompt", "expected")}
+            joined[index] |= {f"{name} {key}": value for key, value in own.items()}
+    return joined
+
+
+def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"model": experiment.model.model_id, "seed": experiment.seed}
+    if "train" in inputs:
+        prepared, trained = inputs["prepare"].summary["train"], inputs["train"].summary
+        facts["data"] = experiment.dataset.dataset_id if experiment.dataset else ""
+        facts["training rows"] = f"{prepared['rows']:,}"
+        facts["tokens"] = f"{prepared['tokens']:,}, {prepared['loss_tokens'] / prepared['tokens']:.0%} under loss"
+        facts["parameters"] = f"{trained['parameters']:,}"
+        facts["optimizer steps"] = f"{trained['steps']:,}"
+        facts["final training loss"] = trained["train_loss"]
+        if trained["validation_loss"] is not None:
+            facts["final validation loss"] = trained["validation_loss"]
+    if experiment.benchmark:
+        facts["benchmark"] = experiment.benchmark.benchmark_id
+    return facts
+
+
+def _verdict(inputs: Mapping[str, StepResult]) -> str:
+    if "compare" not in inputs:
+        return ""
+    row = inputs["compare"].summary["table"][0]
+    if row["difference"] is None:
+        return f"{row['benchmark']}: no row could be scored for both models."
+    low, high = row["interval"]
+    judged = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
+    return (
+        f"{row['benchmark']}: {row['metric']} {row['base']:.3f} before, {row['tuned']:.3f} after training, on "
+        f"{row['rows']} rows held out; {judged} the base at 95 % confidence."
+    )
+
+
+def _log_datasets(page: Run, context: StepContext) -> None:
+    """Name the data on the run's own page too, whether or not its steps ran this time."""
+    for step in context.session.plan.steps:
+        data = step.locations.get("data", {})
+        if step.kind == "prepare":
+            for part, place in data.items():
+                rows = context.inputs[step.name].summary[part]["rows"]
+                digest = step.settings["data"][part]["digest"]
+                source = place["path"] or "rows of the configuration"
+                page.log_dataset(
+                    place["dataset_id"], digest, rows, source, "training" if part == "train" else "validation"
+                )
+        elif step.name in ("evaluate-base",):
+            rows = context.inputs[step.name].summary["rows"]
+            source = data["path"] or "rows of the configuration"
+            page.log_dataset(data["dataset_id"], step.settings["data"]["digest"], rows, source, "eval")
+
+
+def _log_scores(page: Run, inputs: Mapping[str, StepResult]) -> dict[str, float]:
+    """Log every score under `eval/<benchmark>/<metric>`, the base's apart, and return the tuned model's."""
+    tuned: dict[str, float] = {}
+    for name, result in _evaluations(inputs).items():
+        prefix = f"eval/{result.summary['benchmark']}"
+        metrics = flat_metrics(prefix if name == "tuned" else f"{prefix}/{name}", result.summary["scores"])
+        page.log_metrics(metrics)
+        if name == "tuned":
+            tuned = metrics
+    for row in inputs["compare"].summary["table"] if "compare" in inputs else []:
+        if row["difference"] is not None:
+            page.log_metrics({f"eval/{row['benchmark']}/difference": row["difference"]})
+    return tuned
+
+
+def _log_model(page: Run, experiment: Experiment, export: StepResult, metrics: dict[str, float]) -> dict[str, Any]:
+    folder = Path(export.folder) / "model"
+    params = {"base": experiment.model.model_id, "dtype": export.summary["dtype"]}
+    name = f"{experiment.name}-{experiment.model.model_id}".replace("/", "-").replace(":", "-")
+    model_id = page.log_model(name, folder, params, metrics)
+    registered = experiment.tracking.register_as
+    if registered is None:
+        return {"model_id": model_id}
+    return {"model_id": model_id, "version": page.register(registered, model_id, folder)}
+
+
+def _note(material: ReportMaterial) -> str:
+    """Return the Markdown at the top of the run's page: what, on what, with which result, and how to do it again."""
+    facts = "\n".join(f"| {name} | {value} |" for name, value in material.facts.items())
+    links = " · ".join(f"[{text}]({address})" for text, address in material.links.items())
+    return (
+        f"**{material.verdict or material.description}**\n\n| | |\n|---|---|\n{facts}\n\n"
+        f"Again: `{material.command}`\n\n{links} · report: artifacts, `report.html`"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +42,17 @@ class Watcher(Protocol):
         """The step is done."""
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a plan comes from: enough to do it again."""
+
+    config: str
+    """The resolved configuration as YAML."""
+    overrides: tuple[str, ...] = ()
+    command: str = ""
+    """The command line that does it again."""
+
+
 @dataclass
 class Session:
     """One run of a plan: its record in MLflow, its watchers, and whether the user asked to stop."""
@@ -51,6 +62,7 @@ class Session:
     run: Run
     watchers: list[Watcher]
     stopping: Callable[[], bool]
+    origin: Origin
     flow_url: str | None = None
     """Page of the Prefect flow run, where there is one."""
 
@@ -75,7 +87,7 @@ class StepContext:
 
 @contextmanager
 def open_session(
-    plan: Plan, watchers: list[Watcher], stopping: Callable[[], bool], config_yaml: str, overrides: Sequence[str]
+    plan: Plan, watchers: list[Watcher], stopping: Callable[[], bool], origin: Origin
 ) -> Iterator[Session]:
     """Open the plan's record in MLflow, and close it with how the run ended.
 
@@ -97,9 +109,9 @@ def open_session(
     )
     with home.storage_errors(home.home()):
         home.write_json(memo, run.id)
-    record_opening(run, plan.experiment, config_yaml, overrides)
+    record_opening(run, plan.experiment, origin)
     try:
-        yield Session(plan, tracking, run, watchers, stopping)
+        yield Session(plan, tracking, run, watchers, stopping, origin)
     except BaseException as error:
         run.finish("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
         raise
@@ -107,11 +119,11 @@ def open_session(
     memo.unlink(missing_ok=True)
 
 
-def record_opening(run: Run, experiment: Experiment, config_yaml: str, overrides: Sequence[str]) -> None:
+def record_opening(run: Run, experiment: Experiment, origin: Origin) -> None:
     """Log what is known before the first step: parameters, the whole configuration and its provenance."""
     run.log_params(headline_params(experiment))
-    run.log_text(config_yaml, "config/resolved.yaml")
-    run.log_text("".join(f"{override}\n" for override in overrides), "config/overrides.txt")
+    run.log_text(origin.config, "config/resolved.yaml")
+    run.log_text("".join(f"{override}\n" for override in origin.overrides), "config/overrides.txt")
     run.log_text(json.dumps(provenance(), indent=2, ensure_ascii=False), "config/provenance.json")
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from llsflow.data.tokens import TokenTable
@@ -173,7 +173,10 @@ def _run(module: SupervisedModule, loop: _Loop, inputs: FitInputs, plan: StepPla
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.fit(module, loader)
+        try:
+            trainer.fit(module, loader)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
 
 
 @contextmanager
