@@ -63,7 +63,7 @@ def client_environment(folder: Path, api_url: str, *, local: bool) -> dict[str, 
         **QUIET,
         "PREFECT_API_URL": api_url,
         "PREFECT_HOME": str(folder),
-        "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
+        "PREFECT_PROFILES_PATH": _users_profiles(folder),
         "PREFECT_LOGGING_CONFIG_PATH": str(folder / "client-logging.yml"),
         "PREFECT_LOGGING_LEVEL": "INFO",
         "PREFECT_LOGGING_TO_API_ENABLED": "true",
@@ -77,6 +77,7 @@ def client_environment(folder: Path, api_url: str, *, local: bool) -> dict[str, 
     if local:
         environment |= {
             OURS: api_url,
+            "PREFECT_PROFILES_PATH": str(folder / "profiles.toml"),
             "PREFECT_API_KEY": "",
             "PREFECT_API_AUTH_STRING": "",
             "PREFECT_CLIENT_CUSTOM_HEADERS": "{}",
@@ -85,6 +86,15 @@ def client_environment(folder: Path, api_url: str, *, local: bool) -> dict[str, 
             "no_proxy": _past_the_proxy("no_proxy"),
         }
     return environment
+
+
+def _users_profiles(folder: Path) -> str:
+    """Return the file where the user keeps the key of a server of theirs."""
+    if known := os.environ.get("PREFECT_PROFILES_PATH"):
+        return known
+    theirs = os.environ.get("PREFECT_HOME")
+    place = Path(theirs) if theirs and Path(theirs) != folder else Path.home() / ".prefect"
+    return str(place / "profiles.toml")
 
 
 def _past_the_proxy(variable: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from llsflow.home import read_json, storage_errors, write_json
+
+logger = logging.getLogger("llsflow.flows")
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -49,6 +52,8 @@ class Ledger:
 
     def settle(self, client: SyncPrefectClient) -> list[UUID]:
         """Tell the server the end of every run whose process is gone; return those that had crashed."""
+        from prefect.exceptions import PrefectException, PrefectHTTPStatusError
+
         crashed = []
         for entry in sorted(self.folder.glob("*.json")):
             lock = _lock(entry)
@@ -57,14 +62,23 @@ class Ledger:
             except TimeoutError:
                 continue  # its process lives
             with lock:
-                record = read_json(entry)
-                if not record or record["server"] != self.server:
+                try:
+                    known = self._settle(client, entry)
+                except (ValueError, KeyError, PrefectException, PrefectHTTPStatusError) as error:
+                    # One old run that cannot be told must not keep new ones from running.
+                    logger.warning("the end of flow run %s cannot be told to Prefect: %s", entry.stem, error)
                     continue
-                flow_run_id = UUID(entry.stem)
-                if _tell(client, flow_run_id, record):
-                    crashed.append(flow_run_id)
-                lock.release()
-                _forget(entry)
+                if known:
+                    crashed.append(UUID(entry.stem))
+        return crashed
+
+    def _settle(self, client: SyncPrefectClient, entry: Path) -> bool:
+        """Tell the server the end of one run; return whether it had crashed."""
+        record = read_json(entry)
+        if not record or record["server"] != self.server:
+            return False
+        crashed = _tell(client, UUID(entry.stem), record)
+        _forget(entry)
         return crashed
 
 

@@ -85,14 +85,13 @@ class Pipeline:
             flow = self._flow()
             flow_run = self._register(client, flow)
             with self.ledger.running(flow_run.id, self.plan.key):
-                state = self._run_flow(flow, flow_run)
-                acknowledged = state is not None
-                self.ledger.ended(flow_run.id, state or self._verdict(), acknowledged=acknowledged)
+                acknowledged = self._run_flow(client, flow, flow_run)
+                self.ledger.ended(flow_run.id, self._verdict(), acknowledged=acknowledged)
         _hand_over(wait=acknowledged)
+        if not acknowledged:
+            logger.warning("Prefect does not know how this run ended: the next run tells it")
         if self.error is not None:
             self._raise()
-        if not acknowledged:
-            self._warn_lost()
         return self.results
 
     def _raise(self) -> NoReturn:
@@ -139,19 +138,32 @@ class Pipeline:
             llsflow, name=FLOW_NAME, validate_parameters=False, persist_result=False, description=_about(self.plan)
         )
 
-    def _run_flow(self, flow: Flow[Any, Any], flow_run: FlowRun) -> State[Any] | None:
-        """Run the flow; return its last state, or None when Prefect was lost on the way and we went on."""
+    def _run_flow(self, client: SyncPrefectClient, flow: Flow[Any, Any], flow_run: FlowRun) -> bool:
+        """Run the flow, and what Prefect left undone of it; return whether Prefect knows how it ended."""
         self._outer_sigterm = _sigterm_handler()
         try:
             # Heartbeats only serve automations on the server, and ending them costs up to a second.
             with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
                 state = run_flow_sync(flow, flow_run=flow_run, return_type="state")
+            if self._is_over():
+                return True
+            raise PrefectLost(getattr(state, "message", None) or "it ended the run early")
         except (Exception, PrefectSignal) as lost:
-            if self.error is None:
-                logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
-                self._go_on_alone()
-            return None
-        return state if isinstance(state, State) else None
+            if self._is_over():
+                return False
+            logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
+            self._go_on_alone()
+            return isinstance(lost, PrefectLost) and self._correct(client, flow_run)
+
+    def _is_over(self) -> bool:
+        return self.error is not None or len(self.results) == len(self.plan.steps)
+
+    def _correct(self, client: SyncPrefectClient, flow_run: FlowRun) -> bool:
+        """Replace the state that Prefect gave the run; return whether it could be."""
+        with contextlib.suppress(Exception):
+            client.set_flow_run_state(flow_run.id, self._verdict(), force=True)
+            return True
+        return False
 
     def _walk(self) -> State[Any]:
         """The body of the flow."""
@@ -245,9 +257,6 @@ class Pipeline:
                     self._run_step(step)
         except BaseException as error:
             self.error = error
-
-    def _warn_lost(self) -> None:
-        logger.warning("every step is done, but Prefect does not know it: its page is set right by the next run")
 
 
 def _hand_over(*, wait: bool) -> None:

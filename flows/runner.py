@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -91,15 +90,11 @@ class PrefectRunner:
         os.environ.update(self.prefect.environment())
         if self._warming is not None:
             self._warming.join()
-        fresh = "prefect" not in sys.modules
-        from prefect.context import refresh_global_settings_context
-
+        _let_prefect_read_the_environment()
         from .ledger import Ledger
         from .page import Page
         from .pipeline import Pipeline
 
-        if not fresh:
-            refresh_global_settings_context()
         server = self.prefect.external or "local"
         pipeline = Pipeline(
             plan=plan,
@@ -123,6 +118,16 @@ class PrefectRunner:
     def stop(self) -> bool:
         """End the local server; return whether one ran."""
         return self.prefect.stop()
+
+
+def _let_prefect_read_the_environment() -> None:
+    """Import Prefect; where it is imported already, with another server or home, have it look again."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    if (settings.api.url, str(settings.home)) != (os.environ["PREFECT_API_URL"], os.environ["PREFECT_HOME"]):
+        refresh_global_settings_context()
 
 
 def _real_execute() -> Execute:

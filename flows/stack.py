@@ -86,6 +86,9 @@ class LocalPrefect:
         with storage_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             settings.write_client_logging(self.folder)
+            for log in (self.log_file, self.folder / "client.log"):
+                if log.exists() and log.stat().st_size > _LOG_BYTES:
+                    log.replace(log.with_suffix(".log.1"))
         if self.external:
             return
         with locked("prefect"):
@@ -141,7 +144,7 @@ class LocalPrefect:
     def status(self) -> Status:
         """Return what a run would use now; starts nothing."""
         if self.external:
-            return Status(self.external, local=False, pid=None, healthy=_is_healthy(self.external, 3.0))
+            return Status(self.external, local=False, pid=None, healthy=_is_there(self.external))
         record = self._record()
         if record is None or not record.lives():
             return Status(None, local=True, pid=None, healthy=False)
@@ -161,8 +164,6 @@ class LocalPrefect:
             return None
 
     def _spawn(self, port: int) -> None:
-        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
-            self.log_file.replace(self.log_file.with_suffix(".log.1"))
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)],
@@ -213,12 +214,27 @@ def _external_url() -> str | None:
 
 
 def _probe_external(url: str) -> str:
-    if not _is_healthy(url, 3.0):
+    if not _is_there(url):
         raise UnavailableError(
             f"PREFECT_API_URL is {url}, and nothing answers there: start it, or unset PREFECT_API_URL "
             "to use a server of llsflow's own"
         )
     return url
+
+
+def _is_there(api_url: str) -> bool:
+    """Return whether something answers: a server behind a login says so, and is there."""
+    import httpx
+
+    try:
+        return httpx.get(f"{api_url}/health", timeout=5.0, trust_env=_beyond_this_machine(api_url)).status_code < 500
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return False
+
+
+def _beyond_this_machine(url: str) -> bool:
+    # A proxy in the environment cannot reach this machine's loopback.
+    return urlsplit(url).hostname not in _LOOPBACK
 
 
 def _is_healthy(api_url: str, timeout_seconds: float) -> bool:
@@ -229,10 +245,8 @@ def _get(url: str, timeout_seconds: float) -> object:
     """Return the JSON at a URL, or None where there is none."""
     import httpx
 
-    # A proxy in the environment cannot reach this machine's loopback.
-    through_proxy = urlsplit(url).hostname not in _LOOPBACK
     try:
-        answer: object = httpx.get(url, timeout=timeout_seconds, trust_env=through_proxy).json()
+        answer: object = httpx.get(url, timeout=timeout_seconds, trust_env=_beyond_this_machine(url)).json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None
     return answer

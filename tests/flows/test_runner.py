@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from conftest import finish, spawn, until_step
@@ -345,28 +345,56 @@ def test_a_second_ctrl_c_ends_the_run_as_crashed(
     assert list((served / "prefect" / "runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("how", ["cancelled", "deleted"])
-def test_a_run_that_somebody_ends_or_deletes_behind_our_back_still_has_its_results(
-    runner: PrefectRunner, caplog: pytest.LogCaptureFixture, how: str
-) -> None:
+def test_a_run_that_somebody_ends_behind_our_back_still_has_its_results(runner: PrefectRunner) -> None:
     from prefect.client.orchestration import get_client
     from prefect.states import Cancelled
 
     def meddle(step: Step, session: Session, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
         if step.name == "ok-1":
             with get_client(sync_client=True) as client:
-                if how == "deleted":
-                    client.delete_flow_run(flow_run_id(session))
-                else:
-                    client.set_flow_run_state(flow_run_id(session), Cancelled(), force=True)
+                client.set_flow_run_state(flow_run_id(session), Cancelled(), force=True)
         return execute(step, session, done)
 
     runner._execute = meddle
     plan = make_plan("ok", "ok")
     assert list(runner.run(plan, make_session(plan))) == ["ok-0", "ok-1"]
-    assert ("Prefect cannot go on with this run" in caplog.text) == (how == "deleted")
-    runner.run(make_plan("ok"), make_session(make_plan("ok")))
     assert list((runner.prefect.folder / "runs").iterdir()) == []
+
+
+def test_trouble_that_is_not_the_steps_costs_the_page_only(
+    runner: PrefectRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    class NoPage:
+        def page(self, run_id: str) -> str:
+            raise RuntimeError("no page today")
+
+    plan = make_plan("ok", "ok")
+    session = make_session(plan)
+    session.tracking = NoPage()  # type: ignore[assignment]
+    assert list(runner.run(plan, session)) == ["ok-0", "ok-1"]
+    assert "Prefect cannot go on with this run" in caplog.text
+    assert "no page today" in caplog.text
+    found = Looked(flow_run_id(session), set())
+    assert found.state() == ("COMPLETED", "Completed", "2 steps run, 0 skipped")
+
+
+def test_an_old_run_that_cannot_be_told_keeps_no_new_one_from_running(runner: PrefectRunner) -> None:
+    runs = runner.prefect.folder / "runs"
+    runs.mkdir(exist_ok=True)
+    unknown = uuid4()
+    (runs / f"{unknown}.json").write_text('{"plan": "x", "server": "local", "pid": 1, "ended": null}')
+    (runs / "no-id.json").write_text('{"plan": "x", "server": "local", "pid": 1, "ended": null}')
+    (runs / "spoilt.json").write_text("{")
+    elsewhere = runs / f"{uuid4()}.json"
+    elsewhere.write_text('{"plan": "x", "server": "http://elsewhere/api", "pid": 1, "ended": null}')
+    plan = make_plan("ok")
+    try:
+        assert list(runner.run(plan, make_session(plan))) == ["ok-0"]
+        assert not (runs / f"{unknown}.json").exists()
+        assert elsewhere.exists()
+    finally:
+        for left in runs.iterdir():
+            left.unlink()
 
 
 def test_what_llsflow_logs_stands_on_the_page_too(runner: PrefectRunner) -> None:
@@ -426,7 +454,7 @@ def test_an_api_lost_in_the_middle_costs_the_page_not_the_results(
     assert said["steps"] == ["ok-0", "wait-1", "ok-2"]
     assert [line.split(" (")[0] for line in err.splitlines() if line] == [
         "Prefect cannot go on with this run",
-        "every step is done, but Prefect does not know it: its page is set right by the next run",
+        "Prefect does not know how this run ended: the next run tells it",
     ]
 
     again = LocalPrefect(port=int(url.split(":")[2].split("/")[0]))

@@ -188,6 +188,17 @@ def test_a_proxy_does_not_hide_the_local_server(
     assert environment["NO_PROXY"].split(",") == ["intranet", "127.0.0.1", "localhost"]
 
 
+def test_a_server_of_the_users_keeps_the_users_key(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere/api")
+    monkeypatch.setenv("HOME", "/home/somebody")
+    environment = LocalPrefect().environment()
+    assert environment["PREFECT_API_URL"] == "http://elsewhere/api"
+    assert environment["PREFECT_PROFILES_PATH"] == "/home/somebody/.prefect/profiles.toml"
+    assert not {"PREFECT_API_KEY", "PREFECT_API_AUTH_STRING", "NO_PROXY"} & set(environment)
+    monkeypatch.setenv("PREFECT_HOME", "/home/somebody/prefect")
+    assert LocalPrefect().environment()["PREFECT_PROFILES_PATH"] == "/home/somebody/prefect/profiles.toml"
+
+
 def test_what_we_set_ourselves_is_not_the_users_wish(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in LocalPrefect().environment().items():
         monkeypatch.setenv(name, value)
