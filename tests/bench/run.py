@@ -1,9 +1,10 @@
 """All measurements, each in a process of its own, in turns with the peers; prints the README's tables.
 
-    python tests/bench/run.py [--only train generate startup scoring] [--rounds 3] [--fixture FOLDER]
+    python tests/bench/run.py [--only train generate startup scoring] [--rounds 3] [--clock wall]
 
 The machine's speed drifts, so a ratio is taken between neighbours of one round, and the median of the rounds is
-told. Peers are installed in `.venv-peers`, beside `.venv` and never in it. Nothing here fails on a slow machine.
+told. `--clock cpu` counts processor seconds of one thread, for a machine that others use as well. Peers are
+installed in `.venv-peers`, beside `.venv` and never in it. Nothing here fails on a slow machine.
 """
 
 from __future__ import annotations
@@ -146,15 +147,18 @@ def ensure_peers() -> None:
     memo.write_text("\n".join(wanted))
 
 
-def comparisons(only: Sequence[str], fixture: Path, rounds: int) -> dict[str, Comparison]:
+def comparisons(only: Sequence[str], fixture: Path, rounds: int, clock: str) -> dict[str, Comparison]:
     """Return the comparisons asked for, by name."""
-    train, generate = ([HERE / f"{name}.py", fixture] for name in ("train", "generate"))
+    how = ["--clock", clock, "--threads", "1" if clock == "cpu" else "2"]
+    train: list[str | Path] = [HERE / "train.py", *how, fixture]
+    generate: list[str | Path] = [HERE / "generate.py", *how, fixture]
+    seconds = "cpu second, one thread" if clock == "cpu" else "second, two threads"
     own = Path(sys.executable).parent / "llsflow"
     imports = "import hydra, pydantic"
     every = {
         "train": Comparison(
             "Supervised training",
-            "real tokens/s",
+            f"real tokens a {seconds}",
             [
                 Contender("llsflow", [sys.executable, *train, "llsflow"]),
                 Contender("raw", [sys.executable, *train, "raw"], target=0.95),
@@ -164,7 +168,7 @@ def comparisons(only: Sequence[str], fixture: Path, rounds: int) -> dict[str, Co
         ),
         "generate": Comparison(
             "Evaluation by generation",
-            "rows/s",
+            f"rows a {seconds}",
             [
                 Contender("llsflow", [sys.executable, *generate, "llsflow"]),
                 Contender("sorted-batch", [sys.executable, *generate, "sorted-batch"], target=0.95),
@@ -211,6 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument("--fixture", type=Path, help="where the fixture is kept; a temporary folder by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -222,7 +227,7 @@ def main() -> None:
                     [sys.executable, str(HERE / "make_fixture.py"), str(fixture)], check=True, stdout=sys.stderr
                 )
         environment = {"LLSFLOW_HOME": str(Path(scratch, "home")), "HF_HUB_OFFLINE": "1"}
-        chosen = comparisons(options.only, fixture.absolute(), options.rounds)
+        chosen = comparisons(options.only, fixture.absolute(), options.rounds, options.clock)
         for comparison in chosen.values():
             compare(comparison, environment)
     print(f"\nMeasured on {machine()}.\n")
