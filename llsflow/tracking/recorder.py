@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from llsflow.tracking.operations import Target, apply, find_run
@@ -28,6 +29,9 @@ _FINAL = {
 
 log = logging.getLogger("llsflow.tracking")
 
+_told: set[Path] = set()
+"""Spool folders of the stores that do not answer: one warning for all runs, until the store is back."""
+
 
 def refused(error: Exception) -> bool:
     """Say whether an error is about the operation itself, so that no later try can succeed."""
@@ -47,7 +51,6 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._closed = False
-        self._warned = False
         self._pause = RETRY_SECONDS[0]
         self._retry_at = 0.0
 
@@ -131,8 +134,7 @@ class Recorder:
         self._pause = RETRY_SECONDS[0]
         if self._warned:
             log.warning("MLflow takes records again: the %d that waited are written", len(waiting))
-            self._warned = False
-        return True
+            return True
 
     def _failed(self, op: Operation, error: Exception) -> str:
         if refused(error):
@@ -140,12 +142,12 @@ class Recorder:
             return ""
         self._put_off()
         self.spool.append(op)
-        if not self._warned:
-            self._warned = True
+        if self.spool.path.parent not in _told:
+            _told.add(self.spool.path.parent)
             log.warning(
                 "MLflow does not take records (%s); the run goes on, they wait in %s and are written later",
                 _first_line(error),
-                self.spool.path,
+                self.spool.path.parent,
             )
         return ""
 

@@ -76,6 +76,27 @@ def test_what_the_store_refused_arrives_in_order_and_is_warned_of_once(
     assert "takes records again" in warnings[1]
 
 
+def test_what_waited_is_written_before_what_comes_after(tracking: Tracking, store_home: Path) -> None:
+    run = tracking.open_run("train")
+    with without_table(store_home, "tags"):
+        run.set_tags({"stage": "first"})
+    run.set_tags({"stage": "second"})
+    run.flush()
+    assert tracking._client.get_run(run.id).data.tags["stage"] == "second"
+
+
+def test_one_warning_for_all_runs(tracking: Tracking, store_home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runs = [tracking.open_run(name) for name in ("prepare", "train", "export")]
+    with without_table(store_home, "params"):
+        for run in runs:
+            run.log_params({"a": 1})
+    for run in runs:
+        run.finish("FINISHED")
+        assert tracking._client.get_run(run.id).data.params == {"a": "1"}
+    assert caplog.text.count("the run goes on") == 1
+    assert caplog.text.count("takes records again") == 1
+
+
 def test_a_refusal_for_good_does_not_hold_up_what_follows(
     tracking: Tracking, store_home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
