@@ -20,7 +20,7 @@ from flows.runner import PrefectRunner
 from flows.stack import LocalPrefect
 from llsflow.errors import LlsflowError, ModelError, Stopped, UnavailableError
 from llsflow.schema.plan import Step, StepResult
-from llsflow.steps.session import Session
+from llsflow.steps.session import Progress, Session
 
 
 def flow_run_id(session: Session) -> UUID:
@@ -229,6 +229,30 @@ def test_the_page_has_the_link_the_table_and_the_progress(runner: PrefectRunner)
     assert by_type["progress"].description == "300 / 300 steps (100 %), loss 0.003322"
     assert by_type["progress"].task_run_id == found.tasks["progress-0"].id
     assert [log for log in found.logs if log.message == "300 / 300 steps (100 %), loss 0.003322"]
+
+
+def test_progress_is_one_bar_that_moves(runner: PrefectRunner) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+
+    def bars(session: Session) -> list[Any]:
+        of_run = filters.FlowRunFilter(id=filters.FlowRunFilterId(any_=[flow_run_id(session)]))
+        with get_client(sync_client=True) as client:
+            return [found.data for found in client.read_artifacts(flow_run_filter=of_run) if found.type == "progress"]
+
+    def report(step: Step, session: Session, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
+        for share in (10, 20, 30):
+            for watcher in session.watchers:
+                watcher.progress(step, Progress(share, 40, "rows"))
+            expected = [100.0 * share / 40]
+            wait_for(lambda expected=expected: bars(session) == expected, f"the bar at {share} of 40", 20)
+        return execute(step, session, done)
+
+    runner._execute = report
+    plan = make_plan("ok")
+    session = make_session(plan)
+    runner.run(plan, session)
+    assert bars(session) == [75.0]
 
 
 def test_a_table_of_something_else_is_left_out(runner: PrefectRunner) -> None:
