@@ -132,9 +132,10 @@ class Recorder:
                 return False
         self.spool.replace([])
         self._pause = RETRY_SECONDS[0]
-        if self._warned:
-            log.warning("MLflow takes records again: the %d that waited are written", len(waiting))
-            return True
+        if self.spool.path.parent in _told:
+            _told.discard(self.spool.path.parent)
+            log.warning("MLflow takes records again; what waited is written")
+        return True
 
     def _failed(self, op: Operation, error: Exception) -> str:
         if refused(error):
