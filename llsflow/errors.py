@@ -67,7 +67,7 @@ class StorageError(LlsflowError):
     """LLSFLOW_HOME cannot be written."""
 
 
-class Stopped(LlsflowError):  # noqa: N818 - not a fault: the user asked for it
+class Stopped(LlsflowError):
     """The user asked to stop; what was done so far is kept."""
 
     exit_code = 130

@@ -14,6 +14,9 @@ from typing import Any
 
 from llsflow.errors import Stopped, StorageError
 
+WORTH_CACHING_BYTES = 1 << 20
+"""Below this a file is hashed faster than its remembered digest is looked up."""
+
 
 def home() -> Path:
     """Return the folder of all run state: LLSFLOW_HOME, or ./outputs."""
@@ -123,14 +126,17 @@ def file_digest(path: Path) -> str:
 
 
 def cached_file_digest(path: Path) -> str:
-    """Return the sha256 (hex) of a file, computed again only when its size or time of change differ."""
-    status = path.stat()
-    known_as = digest([str(path.resolve()), status.st_size, status.st_mtime_ns])[:32]
-    cache = home() / "cache" / "digests" / f"{known_as}.json"
-    known = read_json(cache)
-    if isinstance(known, str):
-        return known
+    """Return the sha256 (hex) of a file, remembered under LLSFLOW_HOME by path, size and times."""
+    stat = path.stat()
+    if stat.st_size < WORTH_CACHING_BYTES:
+        return file_digest(path)
+    # the time of change too: a copy that keeps its time of modification must not pass for the file it replaced
+    known = [str(path.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
+    entry = home() / "cache" / "digests" / f"{digest(known[0])}.json"
+    cached = read_json(entry)
+    if isinstance(cached, dict) and cached.get("file") == known:
+        return str(cached["sha256"])
     found = file_digest(path)
-    with storage_errors(home()):
-        write_json(cache, found)
+    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+        write_json(entry, {"file": known, "sha256": found})
     return found

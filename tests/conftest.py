@@ -9,6 +9,8 @@ import pytest
 
 # no library sends word of its use anywhere, and no test waits for a network
 os.environ.update({"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"})
+# models this small lose more to threads that wait for each other than they gain
+os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
     os.environ.pop(name, None)
 
@@ -41,3 +43,22 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     build(ModelInit(architecture=TWO_LAYERS), 0, folder)
     return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """The quickstart, made small: overrides that leave 40 rows, 6 steps and 5 questions."""
+    days = [f"{day} March 19{year},19{year}-03-{day:02d}" for year in range(70, 80) for day in range(11, 15)]
+    data = tmp_path / "days.csv"
+    data.write_text("prompt,completion\n" + "\n".join(days) + "\n")
+    return [
+        f"dataset.uri={data}",
+        "model.init.architecture.hidden_size=32",
+        "model.init.architecture.intermediate_size=48",
+        "recipe.training_config.max_steps_per_epoch=6",
+        "recipe.training_config.data_config.batch_size=4",
+        "recipe.checkpoint_every_n_steps=2",
+        "recipe.log_every_n_steps=1",
+        "benchmark.benchmark_config.num_examples=5",
+        "trainer=cpu",
+    ]

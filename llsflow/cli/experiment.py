@@ -6,7 +6,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from llsflow.config import Loaded, load_experiment, to_yaml
+from llsflow.config import Loaded, list_options, load_experiment, to_yaml
+from llsflow.errors import ConfigError, Mistake
 
 logger = logging.getLogger("llsflow")
 
@@ -19,6 +20,9 @@ def load(options: argparse.Namespace) -> Loaded:
     """
     words = list(options.words)
     name = words.pop(0) if words and not options.config and "=" not in words[0] and words[0][0] not in "~+" else None
+    if name is None and not options.config and not any(word.startswith("experiment=") for word in words):
+        known = ", ".join(option.name for option in list_options(options.config_dir).get("experiment", []))
+        raise ConfigError([Mistake("command line", f"names no experiment: known are {known}")])
     loaded = load_experiment(name, words, config_dir=options.config_dir, config_file=options.config)
     for warning in loaded.warnings:
         logger.warning("%s", warning)

@@ -17,7 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from llsflow.errors import ModelError
-from llsflow.models.sampling import choose, penalise
+from llsflow.sampling import choose, penalise
 from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams
 
 # Tokens of room that a full cache grows by; each growth copies the cache once.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import json
 import math
@@ -32,8 +31,6 @@ CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len"
 BUFFERS = ("rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
-# Below this a file is hashed faster than its cached digest is looked up.
-WORTH_CACHING_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -229,23 +226,6 @@ def locate(path: str, revision: str | None = None) -> Path | None:
     return snapshot if snapshot and (snapshot / "config.json").is_file() else None
 
 
-def cached_digest(file: Path) -> str:
-    """Return the sha256 of a file, remembered under LLSFLOW_HOME by path, size and times."""
-    stat = file.stat()
-    if stat.st_size < WORTH_CACHING_BYTES:
-        return home.file_digest(file)
-    # ctime too: a copy that keeps the modification time must not pass for the file it replaced
-    known = [str(file.resolve()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
-    entry = home.home() / "cache" / "digests" / f"{home.digest(known[0])}.json"
-    cached = home.read_json(entry)
-    if isinstance(cached, dict) and cached.get("file") == known:
-        return str(cached["sha256"])
-    sha256 = home.file_digest(file)
-    with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-        home.write_json(entry, {"file": known, "sha256": sha256})
-    return sha256
-
-
 def describe_init(init: ModelInit) -> ModelFacts:
     """Return the facts of a model that is to be built; `parameters` is None where there is no formula.
 
@@ -289,7 +269,7 @@ def _main_dtype(tensors: Iterable[Tensor]) -> str | None:
 
 
 def _files_digest(folder: Path, files: Sequence[Path]) -> str:
-    return home.digest([[file.relative_to(folder).as_posix(), cached_digest(file)] for file in files])
+    return home.digest([[file.relative_to(folder).as_posix(), home.cached_file_digest(file)] for file in files])
 
 
 def _first(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:

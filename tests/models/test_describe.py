@@ -15,7 +15,7 @@ import pytest
 
 from llsflow import home
 from llsflow.errors import ModelError
-from llsflow.models.describe import cached_digest, describe_folder, describe_init, locate, read_header
+from llsflow.models.describe import describe_folder, describe_init, locate, read_header
 from llsflow.schema.models import ModelInit
 
 
@@ -186,11 +186,11 @@ def test_big_files_are_hashed_once_and_again_when_they_change(tmp_path: Path, mo
     monkeypatch.setattr(home, "file_digest", counted)
     file = tmp_path / "big"
     file.write_bytes(b"a" * (1 << 20))
-    first = cached_digest(file)
-    assert cached_digest(file) == first == real(file)
+    first = home.cached_file_digest(file)
+    assert home.cached_file_digest(file) == first == real(file)
     assert hashed == [file]
     file.write_bytes(b"b" * (1 << 20))
-    assert cached_digest(file) == real(file) != first
+    assert home.cached_file_digest(file) == real(file) != first
     assert hashed == [file, file]
 
 
@@ -199,7 +199,7 @@ def test_an_unwritable_cache_only_costs_time(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path / "file"))
     big = tmp_path / "big"
     big.write_bytes(b"a" * (1 << 20))
-    assert cached_digest(big) == home.file_digest(big)
+    assert home.cached_file_digest(big) == home.file_digest(big)
 
 
 def test_locate_finds_folders_and_downloaded_models(

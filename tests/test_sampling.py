@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llsflow.models.sampling import choose, draw, nucleus, penalise
+from llsflow.sampling import choose, draw, nucleus, penalise
 from llsflow.schema.sampling import GreedySamplingStrategy, TopKSamplingStrategy, TopPSamplingStrategy
 
 LOGITS = st.lists(st.floats(-8, 8), min_size=2, max_size=9)

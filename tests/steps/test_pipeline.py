@@ -1,0 +1,235 @@
+"""The steps of a small quickstart, run one after another with a real MLflow store and without Prefect."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llsflow.config import Loaded, load_experiment, to_yaml
+from llsflow.errors import DataError, LlsflowError, Stopped
+from llsflow.plan import compile_plan
+from llsflow.schema.plan import Plan, Step, StepResult
+from llsflow.schema.scoring import EvaluateResponse
+from llsflow.steps import STEPS, code_version, results
+from llsflow.steps.execute import execute
+from llsflow.steps.session import Origin, Progress, open_session
+
+
+class Log:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, str]] = []
+        self.progressed: dict[str, Progress] = {}
+
+    def step_started(self, step: Step) -> None:
+        self.events.append(("started", step.name))
+
+    def step_skipped(self, step: Step, result: StepResult) -> None:
+        self.events.append(("skipped", step.name))
+
+    def progress(self, step: Step, progress: Progress) -> None:
+        self.progressed[step.name] = progress
+
+    def step_finished(self, step: Step, result: StepResult) -> None:
+        self.events.append(("finished", step.name))
+
+
+def run(loaded: Loaded, log: Log, stop_in: str | None = None) -> tuple[Plan, dict[str, StepResult]]:
+    plan = compile_plan(loaded.experiment)
+    done: dict[str, StepResult] = {}
+
+    def stopping() -> bool:
+        return stop_in is not None and log.progressed.get(stop_in) is not None
+
+    origin = Origin(to_yaml(loaded), loaded.overrides, "llsflow run quickstart")
+    with open_session(plan, [log], stopping, origin) as session:
+        for step in plan.steps:
+            done[step.name], _ = execute(step, session, done)
+    return plan, done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(autouse=True)
+def shared_home(home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path) -> None:
+    monkeypatch.setenv("LLSFLOW_HOME", str(home))
+
+
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    data = tmp_path_factory.mktemp("data") / "days.csv"
+    days = [f"{day} March 19{year},19{year}-03-{day:02d}" for year in range(70, 80) for day in range(11, 15)]
+    data.write_text("prompt,completion\n" + "\n".join(days) + "\n")
+    return [
+        f"dataset.uri={data}",
+        "dataset.hold_out=0.1",
+        "model.init.architecture.hidden_size=32",
+        "model.init.architecture.intermediate_size=48",
+        "recipe.training_config.max_steps_per_epoch=6",
+        "recipe.training_config.data_config.batch_size=4",
+        "recipe.training_config.data_config.validation_dataset_id=iso_dates:held_out",
+        "recipe.checkpoint_every_n_steps=2",
+        "recipe.log_every_n_steps=1",
+        "benchmark.benchmark_config.num_examples=5",
+        "trainer=cpu",
+    ]
+
+
+@pytest.fixture(scope="module")
+def ran(home: Path, overrides: list[str]) -> Iterator[tuple[Plan, dict[str, StepResult], Log]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLSFLOW_HOME", str(home))
+        log = Log()
+        plan, done = run(load_experiment("quickstart", overrides), log)
+        yield plan, done, log
+
+
+def test_every_step_starts_and_finishes_in_order(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
+    plan, _, log = ran
+    assert log.events == [(event, step.name) for step in plan.steps for event in ("started", "finished")]
+    train = log.progressed["train"]
+    assert (train.done, train.total, train.unit) == (6, 6, "steps")
+    assert set(train.metrics) == {"loss", "lr", "tokens/s"}
+
+
+def test_the_export_is_a_plain_hugging_face_folder(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(ran[1]["export"].folder) / "model"
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    assert chat == "<|user|>x<|end|><|assistant|>"
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert {path.name for path in folder.iterdir()} >= {"model.safetensors", "tokenizer.json", "generation_config.json"}
+
+
+def test_the_evaluation_has_the_specs_shape(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
+    text = (Path(ran[1]["evaluate-tuned"].folder) / "response.json").read_text()
+    response = EvaluateResponse.model_validate_json(text)
+    assert len(response.generations) == 5
+    assert all(set(row) >= {"generated_answer"} for row in response.generations)
+    scores = response.scores["basic::equality"]
+    assert len(scores.score_rows) == 5
+    accuracy = scores.aggregated_results["accuracy"]
+    assert accuracy["num_total"] == 5
+    assert accuracy["accuracy"] == sum(row["score"] for row in scores.score_rows) / 5
+    low, high = accuracy["confidence_interval_95"]
+    assert 0 <= low <= accuracy["accuracy"] <= high <= 1
+
+
+def test_nothing_is_left_half_done(ran: tuple[Plan, dict[str, StepResult], Log], home: Path) -> None:
+    assert not list((home / "work").iterdir())
+    assert not [path for path in home.rglob(".*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_second_run_does_no_step(ran: tuple[Plan, dict[str, StepResult], Log], overrides: list[str]) -> None:
+    log = Log()
+    plan, done = run(load_experiment("quickstart", overrides), log)
+    assert log.events == [("skipped", step.name) for step in plan.steps]
+    assert {name: result.summary for name, result in done.items()} == {
+        name: result.summary for name, result in ran[1].items()
+    }
+
+
+def test_stopped_and_run_again_equals_unbroken(
+    ran: tuple[Plan, dict[str, StepResult], Log], overrides: list[str], home: Path
+) -> None:
+    changed = load_experiment("quickstart", [*overrides, "seed=3"])
+    with pytest.raises(Stopped, match="stopped after optimizer step 1 of 6"):
+        run(changed, Log(), stop_in="train")
+    assert compile_plan(changed.experiment).step("train").reason == "goes on from its last checkpoint"
+    _, done = run(changed, Log())
+    assert done["train"].summary["resumed_from"] == 1
+    assert done["train"].summary["steps"] == 6
+    lines = (Path(done["train"].folder) / "curves.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
+
+
+def test_the_record_in_mlflow(ran: tuple[Plan, dict[str, StepResult], Log], home: Path) -> None:
+    """Read with SQL, so that what we wrote is judged by what is there."""
+    plan, done, _ = ran
+    with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
+        runs = dict(store.execute("select run_uuid, name from runs").fetchall())
+        parent = store.execute(
+            "select run_uuid from tags where key = 'llsflow.plan' and value = ?", (plan.key,)
+        ).fetchone()[0]
+        children = store.execute(
+            "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", (parent,)
+        ).fetchall()
+        metrics = {row[0] for row in store.execute("select distinct key from metrics where run_uuid = ?", (parent,))}
+        params = dict(store.execute("select key, value from params where run_uuid = ?", (parent,)).fetchall())
+        status = {row[0] for row in store.execute("select status from runs where run_uuid = ?", (parent,))}
+        points = store.execute(
+            "select step from metrics where run_uuid = ? and key = 'train/loss' order by step", (done["train"].run_id,)
+        ).fetchall()
+    assert {runs[child] for (child,) in children} == {step.name for step in plan.steps}
+    assert status == {"FINISHED"}
+    assert {"train/loss", "train/lr", "train/grad_norm", "train/tokens_per_s", "val/loss"} <= metrics
+    assert {"eval/iso_dates/accuracy", "eval/iso_dates/base/accuracy", "eval/iso_dates/difference"} <= metrics
+    assert [step for (step,) in points] == [1, 2, 3, 4, 5, 6]
+    assert 15 <= len(params) <= 45
+    assert float(params["lr"]) == 3e-3
+    artifacts = {path.name for path in (home / "mlflow" / "artifacts").rglob("*") if parent in path.parts}
+    assert {"report.html", "report.md", "rows.json", "resolved.yaml", "overrides.txt", "provenance.json"} <= artifacts
+
+
+def test_the_stored_configuration_gives_the_same_plan(
+    ran: tuple[Plan, dict[str, StepResult], Log], home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan = ran[0]
+    stored = next(path for path in (home / "mlflow" / "artifacts").rglob("resolved.yaml"))
+    monkeypatch.chdir(tmp_path)
+    again = compile_plan(load_experiment(None, [], config_file=stored).experiment)
+    assert [step.key for step in again.steps if step.kind != "record"] == [
+        step.key for step in plan.steps if step.kind != "record"
+    ]
+
+
+def test_the_report_says_what_came_of_it(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
+    page = (Path(ran[1]["record"].folder) / "report.html").read_text()
+    for text in ("llsflow run quickstart", "iso_dates", "&lt;|user|&gt;", "basic::equality", "1,0"[:1]):
+        assert text in page
+
+
+def test_a_failing_step_keeps_its_sentence_and_leaves_no_result(
+    overrides: list[str], home: Path, tmp_path: Path
+) -> None:
+    loaded = load_experiment("quickstart", [*overrides, "recipe.max_length=8"])
+    with pytest.raises(DataError, match="tokens: allowed are 8"):
+        run(loaded, Log())
+    assert results.finished(compile_plan(loaded.experiment).step("prepare")) is None
+    with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
+        failed = store.execute("select name from runs where status = 'FAILED'").fetchall()
+    assert {"quickstart", "prepare"} <= {name for (name,) in failed}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_every_kind_has_a_function_and_a_code_version(kind: str) -> None:
+    assert STEPS[kind].function().__doc__
+    assert len(code_version(kind)) == 64
+
+
+def test_errors_are_of_the_tree() -> None:
+    assert issubclass(Stopped, LlsflowError)
+
+
+def test_unknown_fields_of_a_stored_result_do_not_matter(
+    ran: tuple[Plan, dict[str, StepResult], Log],
+) -> None:
+    """A newer version may have written more."""
+    step = ran[0].step("compare")
+    path = results.final_folder(step) / results.RESULT
+    stored: dict[str, Any] = json.loads(path.read_text())
+    path.write_text(json.dumps({**stored, "later": 1}))
+    assert results.finished(step) is not None
