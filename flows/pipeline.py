@@ -88,8 +88,6 @@ class Pipeline:
                 acknowledged = self._run_flow(client, flow, flow_run)
                 self.ledger.ended(flow_run.id, self._verdict(), acknowledged=acknowledged)
         _hand_over(wait=acknowledged)
-        if not acknowledged:
-            logger.warning("Prefect does not know how this run ended: the next run tells it")
         if self.error is not None:
             self._raise()
         return self.results
@@ -149,11 +147,13 @@ class Pipeline:
                 return True
             raise PrefectLost(getattr(state, "message", None) or "it ended the run early")
         except (Exception, PrefectSignal) as lost:
-            if self._is_over():
-                return False
-            logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
-            self._go_on_alone()
-            return isinstance(lost, PrefectLost) and self._correct(client, flow_run)
+            if not self._is_over():
+                logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
+                self._go_on_alone()
+                if isinstance(lost, PrefectLost) and self._correct(client, flow_run):
+                    return True
+            logger.warning("Prefect does not know how this run ended (%s): the next run tells it", _one_line(lost))
+            return False
 
     def _is_over(self) -> bool:
         return self.error is not None or len(self.results) == len(self.plan.steps)
