@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from llsflow.errors import Stopped, StorageError
+from llsflow.errors import LlsflowError, Stopped, StorageError
 
 WORTH_CACHING_BYTES = 1 << 20
 """Below this a file is hashed faster than its remembered digest is looked up."""
@@ -43,18 +43,35 @@ def storage_errors(folder: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write into one sentence each."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except LlsflowError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and _is_full(folder)):
             why = "the disk is full: free some space"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
             why = "it is read-only for this user: change its permissions"
-        elif error.errno in (errno.ENOTDIR, errno.EEXIST):
+        elif number in (errno.ENOTDIR, errno.EEXIST):
             why = "a part of this path is a file, not a folder"
         else:
             raise
         raise StorageError(
             f"cannot write to {folder}: {why}, or set LLSFLOW_HOME to a folder that can be written"
         ) from error
+
+
+def _is_full(folder: Path) -> bool:
+    """Return whether a megabyte no longer fits: torch and safetensors have errors of their own for a full disk."""
+    existing = next(path for path in (folder, *folder.parents) if path.is_dir())
+    probe = existing / f".probe-{os.getpid()}"
+    try:
+        probe.write_bytes(b"\0" * (1 << 20))
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return False
 
 
 def write_aside(path: Path, content: str | bytes) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from llsflow.cli.joined import new_stack
-from llsflow.tracking import running_page, serve
+from llsflow.schema.experiment import TrackingConfig
+from llsflow.tracking import Tracking, running_page, serve
 
 
 def ui(options: argparse.Namespace) -> int:
@@ -13,8 +14,8 @@ def ui(options: argparse.Namespace) -> int:
     if options.stop:
         print("MLflow page ended" if _stop_page() else "no MLflow page runs")
         return 0
-    server = serve(port=options.port)
-    print(f"MLflow: {server.url}  (`llsflow ui --stop` ends it)")
+    serve(port=options.port)
+    print(f"MLflow: {Tracking(TrackingConfig()).page()}  (`llsflow ui --stop` ends it)")
     return 0
 
 

@@ -40,19 +40,19 @@ def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict
     """
     final = folder / f"step-{step:08d}"
     aside = folder / f".step-{step:08d}.{os.getpid()}"
-    with home.storage_errors(folder):
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        try:
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with home.storage_errors(folder):  # inside: what was written aside tells that the disk is full
+            aside.mkdir(parents=True)
             write(aside)
             torch.save(state, aside / STATE)
             sizes = {path.name: path.stat().st_size for path in aside.iterdir() if path.is_file()}
             home.write_json(aside / FACTS, {"step": step, **facts, "files": sizes})
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
     return _read(final, {"step": step, **facts})
 
 

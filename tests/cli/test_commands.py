@@ -107,6 +107,13 @@ def test_a_home_that_is_a_file(
     assert "set LLSFLOW_HOME to a folder that can be written" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody can write to")
+def test_a_read_only_home(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("LLSFLOW_HOME", "/sys/kernel/llsflow")
+    assert main(["run", "quickstart"]) == 1
+    assert "it is read-only for this user: change its permissions, or set LLSFLOW_HOME" in capsys.readouterr().err
+
+
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """/dev/full refuses every write with ENOSPC: the probe file is put there by a link."""
     home = tmp_path / "full"
