@@ -1,0 +1,72 @@
+"""The README and docs/ are true: the tree is the disk, every command works, every link leads somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llsflow.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def commands() -> list[tuple[str, str]]:
+    """Return (page, command) for every line of a fenced sh block that begins with llsflow."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+            found += [(page.name, line) for line in block.splitlines() if line.startswith("llsflow ")]
+    return sorted(set(found))
+
+
+def test_the_tree_is_the_disk() -> None:
+    spec = importlib.util.spec_from_file_location("tree", Path(__file__).with_name("tree.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.tree() in (ROOT / "README.md").read_text("utf-8"), "run: python tests/house/tree.py"
+
+
+@pytest.mark.parametrize(("page", "command"), commands())
+def test_every_documented_command(
+    page: str,
+    command: str,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Commands that would train are planned instead; the rest is run."""
+    words = shlex.split(command, comments=True)[1:]
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_folder, tmp_path / "some-hf-folder")
+    rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
+    (tmp_path / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if words[0] == "ui":
+        words = ["ui", "--stop"]
+    if words[0] == "run" and "--cfg" not in words:
+        words[0] = "plan"
+    if "--config" in words:
+        main(["plan", "quickstart", "--cfg", "job"])
+        Path(words[words.index("--config") + 1]).write_text(capsys.readouterr().out)
+    assert main(words) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_make_target_is_in_the_readme() -> None:
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert [target for target in targets if f"`make {target}`" not in readme] == ["clean"]
