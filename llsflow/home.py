@@ -130,6 +130,26 @@ def locked(name: str, waiting_for: str = "another run", stop: Callable[[], bool]
         lock.release()
 
 
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[bool]:
+    """Yield whether no other process is within the same block, without waiting for it."""
+    from filelock import FileLock, Timeout
+
+    path = home() / "locks" / f"{name}.lock"
+    with storage_errors(home()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(str(path))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def digest(value: Any) -> str:
     """Return the sha256 (hex) of a value's canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)

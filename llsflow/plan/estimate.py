@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 
-from llsflow import home
 from llsflow.plan.world import World
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate
 from llsflow.schema.training import Recipe
-
-FLOPS_PER_CORE = 2.3e10
-"""Floating point operations a second that a small model reaches on one CPU core, until this machine is measured."""
+from llsflow.steps.speed import flops_per_second
 
 TEMPLATE_TOKENS = 4
 """Tokens that a chat template adds to a turn."""
@@ -35,17 +31,6 @@ class Cost:
     def seconds(self, tokens: float, passes: int) -> float | None:
         """Return the time for tokens at 2 operations a parameter and pass (arXiv:2001.08361, section 2.1)."""
         return 2 * passes * self.parameters * tokens / flops_per_second() if self.parameters else None
-
-
-def flops_per_second() -> float:
-    """Return what training reached on this machine, or a guess by its cores."""
-    measured = home.read_json(home.home() / "cache" / "speed.json")
-    return float(measured) if measured else FLOPS_PER_CORE * (os.cpu_count() or 1)
-
-
-def remember_speed(parameters: int, tokens_per_second: float) -> None:
-    """Keep the speed of a training (forward and backward: 6 operations a parameter and token)."""
-    home.write_json(home.home() / "cache" / "speed.json", 6.0 * parameters * tokens_per_second)
 
 
 def cost_of(world: World, dataset_id: str, exact_tokens: int | None = None) -> Cost:

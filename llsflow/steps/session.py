@@ -100,15 +100,28 @@ def open_session(
     tracking = Tracking(plan.experiment.tracking)
     tracking.connect()
     memo = home.home() / "runs" / f"{plan.key[:16]}.json"
-    unfinished = home.read_json(memo)
+    with home.alone(f"run-{plan.key[:16]}") as alone:
+        yield from _recorded(plan, watchers, stopping, origin, tracking, memo if alone else None)
+
+
+def _recorded(
+    plan: Plan,
+    watchers: list[Watcher],
+    stopping: Callable[[], bool],
+    origin: Origin,
+    tracking: Tracking,
+    memo: Path | None,
+) -> Iterator[Session]:
+    """Yield the session; `memo` holds the id of the plan's unfinished record, None: another process writes in it."""
     run = tracking.open_run(
         plan.experiment.name,
-        run_id=unfinished,
+        run_id=home.read_json(memo) if memo else None,
         tags={"llsflow.step": "pipeline", "llsflow.plan": plan.key, "llsflow.experiment": plan.experiment.name},
         description=plan.experiment.description,
     )
-    with home.storage_errors(home.home()):
-        home.write_json(memo, run.id)
+    if memo:
+        with home.storage_errors(home.home()):
+            home.write_json(memo, run.id)
     record_opening(run, plan.experiment, origin)
     try:
         yield Session(plan, tracking, run, watchers, stopping, origin)
@@ -116,7 +129,8 @@ def open_session(
         run.finish("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
         raise
     run.finish("FINISHED")
-    memo.unlink(missing_ok=True)
+    if memo:
+        memo.unlink(missing_ok=True)
 
 
 def record_opening(run: Run, experiment: Experiment, origin: Origin) -> None:

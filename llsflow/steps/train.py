@@ -10,6 +10,7 @@ from llsflow.models.load import load_tokenizer
 from llsflow.schema.training import Recipe, TrainerConfig
 from llsflow.steps.prepare import model_folder
 from llsflow.steps.session import Progress, StepContext
+from llsflow.steps.speed import remember
 from llsflow.training.fit import FitHooks, FitInputs, fit
 from llsflow.training.sft import StepReport
 
@@ -37,12 +38,15 @@ def run(context: StepContext) -> dict[str, Any]:
         stopping=context.session.stopping,
     )
     result = fit(inputs, context.folder, hooks)
+    speed = result.tokens / result.seconds if result.seconds else None
+    if speed:
+        remember(result.parameters, speed)
     return {
         "checkpoint": str(result.checkpoint.relative_to(context.folder)),
         "steps": result.steps,
         "parameters": result.parameters,
         "resumed_from": result.resumed_from,
-        "tokens_per_s": round(result.tokens / result.seconds, 1) if result.seconds else None,
+        "tokens_per_s": round(speed, 1) if speed else None,
         "train_loss": result.train_loss,
         "validation_loss": result.validation_loss,
     }
