@@ -65,7 +65,8 @@ def _run(plan: Plan, loaded: Loaded, options: argparse.Namespace, console: Conso
     runner = new_runner()
     runner.start()
     runner.warm([STEPS[step.kind].module for step in plan.steps if step.state is not StepState.SKIP])
-    from llsflow.steps.session import Origin, open_session
+    from llsflow.steps.opening import open_session
+    from llsflow.steps.session import Origin
 
     origin = Origin(to_yaml(loaded), loaded.overrides, again(options))
 

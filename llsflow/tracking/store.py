@@ -101,6 +101,20 @@ class Tracking:
         self._open.append(recorder)
         return Run(recorder, ref)
 
+    def end_killed(self, run_id: str) -> None:
+        """Mark a run that nobody writes any more, and its children, as KILLED; what has ended stays as it is."""
+        from mlflow.exceptions import MlflowException
+
+        children = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
+        try:
+            if self._client.get_run(run_id).info.status != "RUNNING":
+                return
+            for run in self._client.search_runs([self._experiment_id], children):
+                self._client.set_terminated(run.info.run_id, "KILLED")
+            self._client.set_terminated(run_id, "KILLED")
+        except MlflowException as error:
+            log.debug("the run %s of a killed process could not be ended: %s", run_id, error)
+
     def page(self, run_id: str = "") -> str:
         """Return the address of a run's MLflow page; without a run, of the list of runs."""
         base = self.uri if is_server(self.uri) else _page_address()

@@ -56,6 +56,10 @@ def plan_steps(lengths: NDArray[np.int64], n_epochs: int, settings: BatchSetting
     ends: list[int] = []
     for epoch in range(n_epochs):
         batches = list(_epoch_batches(lengths, epoch, settings))
+        if epoch == 0 and settings.shuffle and settings.group_by_length:
+            # the widest batch first: memory that does not suffice shows at once, and no later batch needs more
+            widest = max(range(len(batches)), key=lambda index: int(lengths[batches[index]].max()))
+            batches.insert(0, batches.pop(widest))
         groups = [batches[i : i + settings.accumulation] for i in range(0, len(batches), settings.accumulation)]
         if settings.max_steps_per_epoch > 0:
             groups = groups[: settings.max_steps_per_epoch]

@@ -17,7 +17,8 @@ from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.schema.scoring import EvaluateResponse
 from llsflow.steps import STEPS, code_version, results
 from llsflow.steps.execute import execute
-from llsflow.steps.session import Origin, Progress, open_session
+from llsflow.steps.opening import open_session
+from llsflow.steps.session import Origin, Progress
 
 
 class Log:
@@ -162,7 +163,9 @@ def test_the_record_in_mlflow(ran: tuple[Plan, dict[str, StepResult], Log], home
     with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
         runs = dict(store.execute("select run_uuid, name from runs").fetchall())
         parent = store.execute(
-            "select run_uuid from tags where key = 'llsflow.plan' and value = ?", (plan.key,)
+            "select run_uuid from tags join runs using (run_uuid) where key = 'llsflow.plan' and value = ? "
+            "order by start_time",
+            (plan.key,),
         ).fetchone()[0]
         children = store.execute(
             "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", (parent,)
@@ -218,6 +221,23 @@ def test_a_failing_step_keeps_its_sentence_and_leaves_no_result(
 def test_every_kind_has_a_function_and_a_code_version(kind: str) -> None:
     assert STEPS[kind].function().__doc__
     assert len(code_version(kind)) == 64
+
+
+def test_the_record_of_a_killed_run_is_ended_by_the_next(
+    ran: tuple[Plan, dict[str, StepResult], Log], overrides: list[str], home: Path
+) -> None:
+    """What kill -9 leaves: a record that says RUNNING, a memo of it, and no process that holds its lock."""
+    from llsflow.tracking import Tracking
+
+    tracking = Tracking(ran[0].experiment.tracking)
+    tracking.connect()
+    dead = tracking.open_run("dead")
+    child = tracking.open_run("dead child", parent_id=dead.id)
+    (home / "runs" / "0123456789abcdef.json").write_text(json.dumps(dead.id))
+    run(load_experiment("quickstart", overrides), Log())
+    with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
+        status = dict(store.execute("select run_uuid, status from runs").fetchall())
+    assert (status[dead.id], status[child.id]) == ("KILLED", "KILLED")
 
 
 def test_errors_are_of_the_tree() -> None:

@@ -87,6 +87,12 @@ def test_rows_of_like_length_share_a_batch() -> None:
     assert padding(True) < padding(False) / 10
 
 
+def test_the_widest_batch_comes_first() -> None:
+    lengths = np.random.default_rng(1).integers(1, 200, size=64)
+    plan = plan_steps(lengths, 2, settings())
+    assert max(int(lengths[row]) for batch in plan.steps[0] for row in batch) == lengths.max()
+
+
 def test_padding_stands_on_the_right_and_carries_no_loss() -> None:
     batch = collate(table([1, 2, 3], [4, 5]), np.array([0, 1]), pad=0)
     assert batch.input_ids.tolist() == [[1, 2, 3], [4, 5, 0]]
