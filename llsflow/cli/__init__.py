@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    _log_to_terminal(verbose=getattr(options, "verbose", False))
+    handler = _log_to_terminal(verbose=getattr(options, "verbose", False))
     try:
         return int(options.command(options) or 0)
     except LlsflowError as error:
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception:
         print(f"llsflow itself failed; the whole story is in {_keep_traceback()}", file=sys.stderr)
         return 70  # EX_SOFTWARE of sysexits.h
+    finally:
+        logging.getLogger("llsflow").removeHandler(handler)
 
 
 def _told(error: LlsflowError) -> str:
@@ -49,13 +51,13 @@ def _told(error: LlsflowError) -> str:
     return f"llsflow: {error}"
 
 
-def _log_to_terminal(*, verbose: bool) -> None:
+def _log_to_terminal(*, verbose: bool) -> logging.Handler:
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("llsflow: %(message)s"))
     logger = logging.getLogger("llsflow")
-    logger.handlers = [handler]
+    logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-    logger.propagate = False
+    return handler
 
 
 def _keep_traceback() -> Path:

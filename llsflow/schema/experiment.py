@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
-from llsflow.schema.base import Identifier, NonNegativeInt, Record, Text
+from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
 from llsflow.schema.benchmarks import Benchmark, ModelCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
@@ -22,8 +22,10 @@ class TrackingConfig(Record):
     """MLflow experiment that the run appears under."""
     uri: Text | None = None
     """MLflow tracking URI; null: MLFLOW_TRACKING_URI, or SQLite under LLSFLOW_HOME."""
+    register_model: Bool = True
+    """Whether the trained checkpoint becomes a version in MLflow's model registry."""
     register_as: Identifier | None = None
-    """Name in MLflow's model registry for the trained checkpoint; null: not registered."""
+    """Its name there; null: the experiment's."""
 
 
 class Experiment(Record):

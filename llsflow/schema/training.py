@@ -47,7 +47,9 @@ class DataConfig(Record):
     @classmethod
     def _not_packed(cls, value: bool | None) -> bool | None:
         if value:
-            raise ValueError("packing is not available yet: set packed: false (rows are grouped by length)")
+            raise ValueError(
+                "packing is not available yet: set packed: false (group_by_length: true saves most of the padding)"
+            )
         return value
 
 
@@ -141,9 +143,9 @@ class Recipe(Record):
     """Most tokens in a row; null: the model's context."""
     overlong: Literal["refuse", "truncate", "drop"] = "refuse"
     """What happens to a row over max_length; the number of rows is always told."""
-    group_by_length: Bool | None = None
-    """Rows of like length share a batch, which saves padding, and the batches come in random order;
-    null: yes when the rows are shuffled."""
+    group_by_length: Bool = False
+    """Rows of like length share a batch: no padding is computed, but batches are less alike to the whole, and
+    where length tells what a row is about the model learns worse (quickstart: 0.92 instead of 1.00)."""
     checkpoint_every_n_steps: PositiveInt = 100
     """Optimizer steps between checkpoints; a stopped run goes on from the last one."""
     keep_checkpoints: PositiveInt = 2

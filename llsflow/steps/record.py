@@ -197,9 +197,9 @@ def _log_model(page: Run, experiment: Experiment, export: StepResult, metrics: d
     params = {"base": experiment.model.model_id, "dtype": export.summary["dtype"]}
     name = f"{experiment.name}-{experiment.model.model_id}".replace("/", "-").replace(":", "-")
     model_id = page.log_model(name, folder, params, metrics)
-    registered = experiment.tracking.register_as
-    if registered is None:
+    if not experiment.tracking.register_model:
         return {"model_id": model_id}
+    registered = experiment.tracking.register_as or experiment.name
     return {"model_id": model_id, "version": page.register(registered, model_id, folder)}
 
 

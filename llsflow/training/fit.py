@@ -91,12 +91,11 @@ def step_plan(lengths: Any, recipe: Recipe, seed: int) -> StepPlan:
     config = recipe.training_config
     data = config.data_config
     assert data is not None  # noqa: S101 - cross_checks refused it
-    group = data.shuffle if recipe.group_by_length is None else recipe.group_by_length
     settings = BatchSettings(
         batch_size=data.batch_size,
         accumulation=config.gradient_accumulation_steps,
         shuffle=data.shuffle,
-        group_by_length=group,
+        group_by_length=recipe.group_by_length,
         max_steps_per_epoch=config.max_steps_per_epoch,
         seed=seed,
     )

@@ -34,6 +34,7 @@ def llsflow(options: argparse.Namespace) -> Measured:
         {
             "kind": "sft",
             "lr_schedule": "constant",
+            "group_by_length": True,  # as the bare loop, which sorts its rows
             "checkpoint_every_n_steps": 10**6,
             "training_config": {
                 "n_epochs": 1,

@@ -157,16 +157,18 @@ def test_stopped_and_run_again_equals_unbroken(
     assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
 
 
+def parent_run(store: sqlite3.Connection, plan: Plan) -> str:
+    """Return the plan's first run."""
+    query = "select run_uuid from tags join runs using (run_uuid) where key = 'llsflow.plan' and value = ?"
+    return str(store.execute(f"{query} order by start_time", (plan.key,)).fetchone()[0])
+
+
 def test_the_record_in_mlflow(ran: tuple[Plan, dict[str, StepResult], Log], home: Path) -> None:
     """Read with SQL, so that what we wrote is judged by what is there."""
     plan, done, _ = ran
     with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
         runs = dict(store.execute("select run_uuid, name from runs").fetchall())
-        parent = store.execute(
-            "select run_uuid from tags join runs using (run_uuid) where key = 'llsflow.plan' and value = ? "
-            "order by start_time",
-            (plan.key,),
-        ).fetchone()[0]
+        parent = parent_run(store, plan)
         children = store.execute(
             "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?", (parent,)
         ).fetchall()
@@ -191,7 +193,9 @@ def test_the_stored_configuration_gives_the_same_plan(
     ran: tuple[Plan, dict[str, StepResult], Log], home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plan = ran[0]
-    stored = next(path for path in (home / "mlflow" / "artifacts").rglob("resolved.yaml"))
+    with sqlite3.connect(home / "mlflow" / "mlflow.db") as store:
+        parent = parent_run(store, plan)
+    stored = home / "mlflow" / "artifacts" / parent / "artifacts" / "config" / "resolved.yaml"
     monkeypatch.chdir(tmp_path)
     again = compile_plan(load_experiment(None, [], config_file=stored).experiment)
     assert [step.key for step in again.steps if step.kind != "record"] == [
