@@ -15,7 +15,9 @@ def ui(options: argparse.Namespace) -> int:
         print("MLflow page ended" if _stop_page() else "no MLflow page runs")
         return 0
     serve(port=options.port)
-    print(f"MLflow: {Tracking(TrackingConfig()).page()}  (`llsflow ui --stop` ends it)")
+    tracking = Tracking(TrackingConfig())
+    tracking.connect()
+    print(f"MLflow: {tracking.page()}  (`llsflow ui --stop` ends it)")
     return 0
 
 

@@ -66,12 +66,18 @@ def run(context: StepContext) -> dict[str, Any]:
 
 
 def flat_metrics(prefix: str, scores: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return every number of the aggregated results under a name of its own."""
+    """Return each aggregation's number, and the ends of its 95 % interval, under a name of its own.
+
+    Counts stay in the result: every name becomes a chart on the run's page.
+    """
     several = len(scores) > 1
-    return {
-        "/".join([prefix, *([name.replace("::", ".")] if several else []), key]): float(value)
-        for name, metrics in scores.items()
-        for values in metrics.values()
-        for key, value in values.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    flat: dict[str, float] = {}
+    for scorer, metrics in scores.items():
+        place = "/".join([prefix, *([scorer.replace("::", ".")] if several else [])])
+        for metric, values in metrics.items():
+            value = values.get(metric)
+            if isinstance(value, int | float):
+                flat[f"{place}/{metric}"] = float(value)
+            if interval := values.get("confidence_interval_95"):
+                flat |= {f"{place}/{metric}_ci95_{end}": at for end, at in zip(("low", "high"), interval, strict=True)}
+    return flat

@@ -85,7 +85,7 @@ def _material(
             for metric, value, interval in [headline(metrics)]
         ],
         comparisons=[
-            Comparison(row["scorer"], row["difference"], row["interval"])
+            Comparison(f"{row['scorer']} {row['metric']}", row["difference"], row["interval"])
             for row in (inputs["compare"].summary["table"] if "compare" in inputs else [])
         ],
         curves=curves,

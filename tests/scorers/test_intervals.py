@@ -87,13 +87,39 @@ def test_intervals_hold_the_true_value_about_95_times_in_100(n: int) -> None:
 
 class TestPairedDifference:
     def test_the_same_scores_differ_by_nothing(self) -> None:
-        scores = [1.0, 0.0, 1.0]
+        scores = [0.1, 0.5, 1.0]
         assert paired_difference(scores, scores) == {
             "difference": 0.0,
             "confidence_interval_95": [0.0, 0.0],
             "num_pairs": 3,
             "num_unscored": 0,
         }
+
+    def test_all_wrong_before_and_all_right_after_by_hand(self) -> None:
+        # Wilson: [0, z2 / (n + z2)] and [n / (n + z2), 1]; no correlation; below = sqrt(2) z2 / (n + z2), above = 0
+        interval = paired_difference([0.0] * 200, [1.0] * 200)["confidence_interval_95"]
+        end = Z95**2 / (200 + Z95**2)
+        assert interval == pytest.approx([1 - math.sqrt(2) * end, 1.0])
+
+    def test_shares_of_the_same_rows_by_hand(self) -> None:
+        # 10 right in both, 2 only before, 6 only after, 4 in neither: p1 = 12/22, p2 = 16/22
+        base = [1.0] * 10 + [1.0] * 2 + [0.0] * 6 + [0.0] * 4
+        tuned = [1.0] * 10 + [0.0] * 2 + [1.0] * 6 + [0.0] * 4
+        (l1, u1), (l2, u2) = wilson(12, 22), wilson(16, 22)  # type: ignore[misc]
+        p1, p2, phi = 12 / 22, 16 / 22, (10 * 4 - 2 * 6 - 11) / math.sqrt(12 * 10 * 16 * 6)
+        below = math.sqrt((p2 - l2) ** 2 - 2 * phi * (p2 - l2) * (u1 - p1) + (u1 - p1) ** 2)
+        above = math.sqrt((u2 - p2) ** 2 - 2 * phi * (u2 - p2) * (p1 - l1) + (p1 - l1) ** 2)
+        expected = [p2 - p1 - below, p2 - p1 + above]
+        assert paired_difference(base, tuned)["confidence_interval_95"] == pytest.approx(expected)
+
+    def test_the_interval_of_shares_holds_what_it_promises(self) -> None:
+        draw, inside, trials = np.random.default_rng(5), 0, 400
+        for _ in range(trials):
+            base = (draw.random(80) < 0.4).astype(float)
+            tuned = np.where(draw.random(80) < 0.5, base, (draw.random(80) < 0.7).astype(float))
+            low, high = paired_difference(list(base), list(tuned))["confidence_interval_95"]
+            inside += low <= 0.15 <= high  # 0.5 · 0.4 + 0.5 · 0.7 - 0.4
+        assert 0.92 <= inside / trials <= 0.99
 
     def test_the_sign_is_tuned_minus_base(self) -> None:
         assert paired_difference([0.0, 0.0], [1.0, 0.0])["difference"] == 0.5
