@@ -81,8 +81,9 @@ def paired_difference(base_scores: Sequence[Any], tuned_scores: Sequence[Any], s
 
     Raises:
         ValueError: the two have not the same number of rows.
-    Source: shares (all scores 0 or 1): newcombe_paired. Else paired bootstrap, percentile interval: Efron & Tibshirani 1993, An Introduction to the Bootstrap,
-    chapter 13; for two systems on the same test set: Koehn 2004, "Statistical Significance Tests".
+    Source: shares (all scores 0 or 1): newcombe_paired. Else paired bootstrap, percentile interval: Efron &
+    Tibshirani 1993, An Introduction to the Bootstrap, chapter 13; for two systems on the same test set: Koehn 2004,
+    "Statistical Significance Tests".
     """
     import numpy as np
 
