@@ -1,7 +1,7 @@
 # Each target makes its own .venv and installs from the lock when needed.
-# Another interpreter: make PYTHON=/path/to/python3.12 test
+# The lock was made with Python 3.11, so that one comes first. Another: make PYTHON=/path/to/python3.12 test
 
-PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(not sys.version_info >= (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 READY := .venv/.ready

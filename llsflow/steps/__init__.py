@@ -49,11 +49,13 @@ def code_version(kind: str) -> str:
 
 STEPS: dict[str, StepKind] = {
     "model": StepKind("llsflow.steps.model", ("models/build.py", "steps/model.py")),
-    "prepare": StepKind("llsflow.steps.prepare", ("data", "steps/prepare.py")),
+    "prepare": StepKind("llsflow.steps.prepare", ("data", "steps/prepare.py"), retries=2),
     "train": StepKind("llsflow.steps.train", ("training", "losses", "models/load.py", "steps/train.py")),
     "export": StepKind("llsflow.steps.export", ("models/load.py", "steps/export.py")),
     "evaluate": StepKind(
-        "llsflow.steps.evaluate", ("evals.py", "scorers", "models/load.py", "models/local.py", "steps/evaluate.py")
+        "llsflow.steps.evaluate",
+        ("evals.py", "sampling.py", "scorers", "models", "steps/evaluate.py"),
+        retries=2,
     ),
     "compare": StepKind("llsflow.steps.compare", ("scorers/intervals.py", "steps/compare.py")),
     "record": StepKind("llsflow.steps.record", ("report.py", "steps/record.py"), retries=2),

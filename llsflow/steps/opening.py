@@ -63,7 +63,7 @@ def _recorded(
     if memo:
         with home.storage_errors(home.home()):
             home.write_json(memo, run.id)
-    record_opening(run, plan.experiment, origin)
+    record_opening(run, plan, origin)
     try:
         yield Session(plan, tracking, run, watchers, stopping, origin)
     except BaseException as error:
@@ -74,12 +74,25 @@ def _recorded(
         memo.unlink(missing_ok=True)
 
 
-def record_opening(run: Run, experiment: Experiment, origin: Origin) -> None:
+def record_opening(run: Run, plan: Plan, origin: Origin) -> None:
     """Log what is known before the first step: parameters, the whole configuration and its provenance."""
-    run.log_params(headline_params(experiment))
+    run.log_params(headline_params(plan.experiment))
     run.log_text(origin.config, "config/resolved.yaml")
     run.log_text("".join(f"{override}\n" for override in origin.overrides), "config/overrides.txt")
-    run.log_text(json.dumps(provenance(), indent=2, ensure_ascii=False), "config/provenance.json")
+    known = {**provenance(), "seed": plan.experiment.seed, "data_sha256": data_digests(plan)}
+    run.log_text(json.dumps(known, indent=2, ensure_ascii=False), "config/provenance.json")
+
+
+def data_digests(plan: Plan) -> dict[str, str]:
+    """Return the sha256 of every data set that the plan reads, by dataset_id."""
+    digests: dict[str, str] = {}
+    for step in plan.steps:
+        if step.kind == "prepare":
+            for part, place in step.locations["data"].items():
+                digests[place["dataset_id"]] = step.settings["data"][part]["digest"]
+        elif step.kind == "evaluate":
+            digests[step.locations["data"]["dataset_id"]] = step.settings["data"]["digest"]
+    return digests
 
 
 def headline_params(experiment: Experiment) -> dict[str, Any]:

@@ -186,6 +186,9 @@ def test_the_record_in_mlflow(ran: tuple[Plan, dict[str, StepResult], Log], home
     assert 15 <= len(params) <= 45
     assert float(params["lr"]) == 3e-3
     artifacts = {path.name for path in (home / "mlflow" / "artifacts").rglob("*") if parent in path.parts}
+    provenance = json.loads((home / f"mlflow/artifacts/{parent}/artifacts/config/provenance.json").read_text())
+    assert set(provenance["data_sha256"]) == {"iso_dates", "iso_dates:held_out", "iso_dates_held_out"}
+    assert provenance["seed"] == 0
     assert {"report.html", "report.md", "rows.json", "resolved.yaml", "overrides.txt", "provenance.json"} <= artifacts
 
 
