@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
     from llsflow.schema.plan import Step, StepResult
-    from llsflow.steps.session import Progress
+    from llsflow.steps.context import Progress
 
 _LOG_EVERY = 5
 """A line in the run's log for every so many updates of its progress artifact."""

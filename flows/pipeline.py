@@ -27,12 +27,12 @@ from prefect.utilities.urls import url_for
 
 from llsflow.errors import LlsflowError, Stopped, UnavailableError
 from llsflow.schema.plan import Plan, Step, StepResult
-from llsflow.steps.session import Session
+from llsflow.steps.context import PlanRun
 
 from .ledger import Ledger
 from .page import Page, publish_link, publish_table
 
-Execute = Callable[[Step, Session, Mapping[str, StepResult]], tuple[StepResult, bool]]
+Execute = Callable[[Step, PlanRun, Mapping[str, StepResult]], tuple[StepResult, bool]]
 """Runs one step: its result, and whether it was there already."""
 
 FLOW_NAME = "llsflow"
@@ -56,7 +56,7 @@ class Pipeline:
     """One run of a plan."""
 
     plan: Plan
-    session: Session
+    plan_run: PlanRun
     execute: Execute
     retries: Mapping[str, int]
     """Further tries, by kind of step."""
@@ -121,11 +121,11 @@ class Pipeline:
                 f"the Prefect server at {client.api_url} did not take the run: {_one_line(error)}; "
                 "run the same command again"
             ) from error
-        self.session.flow_url = url_for(flow_run)
+        self.plan_run.flow_url = url_for(flow_run)
         return flow_run
 
     def _parameters(self) -> dict[str, Any]:
-        return {"experiment": self.plan.experiment.name, "plan": self.plan.key, "mlflow_run": self.session.run.id}
+        return {"experiment": self.plan.experiment.name, "plan": self.plan.key, "mlflow_run": self.plan_run.run.id}
 
     def _flow(self) -> Flow[Any, Any]:
         def llsflow() -> State[Any]:
@@ -170,9 +170,10 @@ class Pipeline:
         if self._outer_sigterm is not None:
             # Prefect put its own handler in place; the caller's knows how to stop at a step's boundary.
             signal.signal(signal.SIGTERM, self._outer_sigterm)
-        publish_link("mlflow", self.plan.experiment.name, "MLflow run", self.session.tracking.page(self.session.run.id))
+        link = self.plan_run.tracking.page(self.plan_run.run.id)
+        publish_link("mlflow", self.plan.experiment.name, "MLflow run", link)
         states: dict[str, State[Any]] = {}
-        with self.page.open(), _joined(self.session, self.page), _our_log_on_the_page():
+        with self.page.open(), _joined(self.plan_run, self.page), _our_log_on_the_page():
             for step in self.plan.steps:
                 before = [states[name] for name in step.inputs.values()]
                 state = self._task(step)(wait_for=before, return_state=True)
@@ -235,7 +236,7 @@ class Pipeline:
         return Completed(message=f"{result.seconds:.1f} s, in {result.folder}")
 
     def _run_step(self, step: Step) -> tuple[StepResult, bool]:
-        result, skipped = self.execute(step, self.session, self.results)
+        result, skipped = self.execute(step, self.plan_run, self.results)
         self.results[step.name] = result
         self._skipped += skipped
         return result, skipped
@@ -315,15 +316,15 @@ def _our_log_on_the_page() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _joined(session: Session, page: Page) -> Iterator[None]:
+def _joined(plan_run: PlanRun, page: Page) -> Iterator[None]:
     """Make the page one of the run's watchers, and its Cancel button one of the ways to stop."""
     cancelled = threading.Event()
     page.on_cancel = cancelled.set
-    asked = session.stopping
-    session.stopping = lambda: cancelled.is_set() or asked()
-    session.watchers.append(page)
+    asked = plan_run.stopping
+    plan_run.stopping = lambda: cancelled.is_set() or asked()
+    plan_run.watchers.append(page)
     try:
         yield
     finally:
-        session.watchers.remove(page)
-        session.stopping = asked
+        plan_run.watchers.remove(page)
+        plan_run.stopping = asked

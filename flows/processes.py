@@ -46,7 +46,7 @@ def is_alive(pid: int, started: str) -> bool:
 
 
 def end(pid: int, started: str, patience_seconds: float = 10.0) -> None:
-    """End a process that leads its own session, and whatever it started there: politely, then by force."""
+    """End a process that leads its own plan_run, and whatever it started there: politely, then by force."""
     if not is_alive(pid, started):
         return  # the process id may be another's: nothing here is ours to end
     for number, patience in ((signal.SIGTERM, patience_seconds), (signal.SIGKILL, 5.0)):

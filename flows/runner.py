@@ -16,7 +16,7 @@ from llsflow.schema.plan import Plan, StepResult
 from .stack import LocalPrefect
 
 if TYPE_CHECKING:
-    from llsflow.steps.session import Session
+    from llsflow.steps.context import PlanRun
 
     from .pipeline import Execute
 
@@ -74,10 +74,10 @@ class PrefectRunner:
         self._warming = threading.Thread(target=import_all, name="llsflow-warm", daemon=True)
         self._warming.start()
 
-    def run(self, plan: Plan, session: Session) -> dict[str, StepResult]:
+    def run(self, plan: Plan, plan_run: PlanRun) -> dict[str, StepResult]:
         """Run every step of the plan, in this thread; return the results by step name.
 
-        Sets `session.flow_url` before the first step.
+        Sets `plan_run.flow_url` before the first step.
 
         Raises:
             UnavailableError: Prefect does not answer.
@@ -85,7 +85,7 @@ class PrefectRunner:
             LlsflowError: what a step raised, unchanged; the flow run ends as Failed with its sentence.
         """
         self.start()
-        self.prefect.wait(self._wait_seconds, session.stopping)
+        self.prefect.wait(self._wait_seconds, plan_run.stopping)
         # The server may have had to take another port than the one it was started with.
         os.environ.update(self.prefect.environment())
         if self._warming is not None:
@@ -98,7 +98,7 @@ class PrefectRunner:
         server = self.prefect.external or "local"
         pipeline = Pipeline(
             plan=plan,
-            session=session,
+            plan_run=plan_run,
             execute=self._execute or _real_execute(),
             retries=_retries_of_kinds() if self._retries is None else self._retries,
             retry_seconds=self._retry_seconds,

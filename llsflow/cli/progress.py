@@ -11,7 +11,7 @@ from rich.text import Text
 
 from llsflow.cli.words import amount, duration
 from llsflow.schema.plan import Plan, Step, StepResult
-from llsflow.steps.session import Progress as StepProgress
+from llsflow.steps.context import Progress as StepProgress
 
 LINE_EVERY_SECONDS = 10.0
 """Between lines of progress where there is no terminal to draw a bar in."""

@@ -65,17 +65,17 @@ def _run(plan: Plan, loaded: Loaded, options: argparse.Namespace, console: Conso
     runner = new_runner()
     runner.start()
     runner.warm([STEPS[step.kind].module for step in plan.steps if step.state is not StepState.SKIP])
-    from llsflow.steps.opening import open_session
-    from llsflow.steps.session import Origin
+    from llsflow.steps.context import Origin
+    from llsflow.steps.opening import open_plan_run
 
     origin = Origin(to_yaml(loaded), loaded.overrides, again(options))
 
     remember(plan)
     with Terminal(console, plan) as terminal:
         terminal.note("starting Prefect and MLflow")
-        with open_session(plan, [terminal], stopping.is_set, origin) as session:
-            done = runner.run(plan, session)
-            page, flow = session.tracking.page(session.run.id), session.flow_url
+        with open_plan_run(plan, [terminal], stopping.is_set, origin) as plan_run:
+            done = runner.run(plan, plan_run)
+            page, flow = plan_run.tracking.page(plan_run.run.id), plan_run.flow_url
     _show_results(done, console)
     console.print(f"MLflow    {page}  (open it with `llsflow ui`)", highlight=False, soft_wrap=True)
     if flow:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llsflow.schema.plan import Plan, StepResult
-from llsflow.steps.session import Session
+from llsflow.steps.context import PlanRun
 
 
 class Runner(Protocol):
@@ -18,7 +18,7 @@ class Runner(Protocol):
     def warm(self, modules: Sequence[str] = ()) -> None:
         """Import what running needs, and `modules`, in the background while the rest comes up."""
 
-    def run(self, plan: Plan, session: Session) -> dict[str, StepResult]:
+    def run(self, plan: Plan, plan_run: PlanRun) -> dict[str, StepResult]:
         """Run the plan in this process and return each step's result by name.
 
         Raises:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llsflow.steps.session import StepContext
+    from llsflow.steps.context import StepContext
 
 PACKAGE = Path(__file__).parent.parent
 

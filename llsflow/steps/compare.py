@@ -8,7 +8,7 @@ from typing import Any
 from llsflow import home
 from llsflow.schema.plan import StepResult
 from llsflow.scorers.intervals import paired_difference
-from llsflow.steps.session import StepContext
+from llsflow.steps.context import StepContext
 
 HEADLINES = ("accuracy", "weighted_average", "average", "median")
 """The aggregation that stands for a scoring function in tables, the first that it has."""

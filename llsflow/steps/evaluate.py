@@ -13,8 +13,8 @@ from llsflow.evals import evaluate, per_row_table
 from llsflow.models.local import Generation, LocalModel
 from llsflow.schema.benchmarks import Benchmark, ModelCandidate
 from llsflow.schema.datasets import DatasetConfig
+from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
-from llsflow.steps.session import Progress, StepContext
 
 
 def run(context: StepContext) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run(context: StepContext) -> dict[str, Any]:
                 batch_size=benchmark.batch_size,
                 seed=settings["seed"],
                 on_progress=lambda done: context.report(Progress(done, len(rows), "rows")),
-                stopping=context.session.stopping,
+                stopping=context.plan_run.stopping,
             )
         )
         if len(generations) < len(rows):

@@ -9,44 +9,44 @@ from llsflow import home
 from llsflow.errors import Stopped
 from llsflow.schema.plan import Step, StepResult
 from llsflow.steps import STEPS, results
-from llsflow.steps.session import Session, StepContext
+from llsflow.steps.context import PlanRun, StepContext
 from llsflow.tracking import Run
 
 
-def execute(step: Step, session: Session, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
+def execute(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
     """Return the step's result, and whether it was there already.
 
     Args:
-        step: the step of `session.plan`.
-        session: the run it belongs to.
+        step: the step of `plan_run.plan`.
+        plan_run: the run it belongs to.
         done: results of the steps before it, by name.
 
     Raises:
         Stopped: the user asked to stop.
         LlsflowError: the step cannot be done, in one sentence.
     """
-    if session.stopping():
+    if plan_run.stopping():
         raise Stopped(f"stopped before {step.name}")
-    with home.locked(f"{step.kind}-{step.key[:16]}", waiting_for=f"another run of {step.name}", stop=session.stopping):
+    with home.locked(f"{step.kind}-{step.key[:16]}", waiting_for=f"another run of {step.name}", stop=plan_run.stopping):
         if (result := results.finished(step)) is not None:
-            for watcher in session.watchers:
+            for watcher in plan_run.watchers:
                 watcher.step_skipped(step, result)
             return result, True
-        return _run(step, session, done), False
+        return _run(step, plan_run, done), False
 
 
-def _run(step: Step, session: Session, done: Mapping[str, StepResult]) -> StepResult:
+def _run(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> StepResult:
     folder = results.work_folder(step)
     with home.storage_errors(home.home()):
         folder.mkdir(parents=True, exist_ok=True)
-    run = _open_run(step, session)
-    for watcher in session.watchers:
+    run = _open_run(step, plan_run)
+    for watcher in plan_run.watchers:
         watcher.step_started(step)
     began = time.perf_counter()
     inputs = {role: done[name] for role, name in step.inputs.items()}
     try:
         with home.storage_errors(home.home()):
-            summary = STEPS[step.kind].function()(StepContext(step, inputs, folder, run, session))
+            summary = STEPS[step.kind].function()(StepContext(step, inputs, folder, run, plan_run))
     except BaseException as error:
         run.finish("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
         raise
@@ -61,18 +61,18 @@ def _run(step: Step, session: Session, done: Mapping[str, StepResult]) -> StepRe
     )
     result = results.commit(step, result)
     run.finish("FINISHED")
-    for watcher in session.watchers:
+    for watcher in plan_run.watchers:
         watcher.step_finished(step, result)
     return result
 
 
-def _open_run(step: Step, session: Session) -> Run:
+def _open_run(step: Step, plan_run: PlanRun) -> Run:
     """Open the step's MLflow run; a step that goes on after a crash goes on in the same run."""
     memo = results.work_folder(step) / "mlflow_run.json"
     known = home.read_json(memo)
-    run = session.tracking.open_run(
+    run = plan_run.tracking.open_run(
         step.name,
-        parent_id=session.run.id,
+        parent_id=plan_run.run.id,
         run_id=known,
         tags={"llsflow.step": step.kind, "llsflow.key": step.key},
     )

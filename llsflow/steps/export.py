@@ -7,7 +7,7 @@ from typing import Any
 
 from llsflow.models.describe import describe_folder
 from llsflow.models.load import load_model, load_tokenizer, save_folder
-from llsflow.steps.session import StepContext
+from llsflow.steps.context import StepContext
 
 
 def run(context: StepContext) -> dict[str, Any]:

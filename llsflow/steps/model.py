@@ -7,7 +7,7 @@ from typing import Any
 from llsflow.models.build import build
 from llsflow.models.describe import describe_folder
 from llsflow.schema.models import ModelInit
-from llsflow.steps.session import StepContext
+from llsflow.steps.context import StepContext
 
 
 def run(context: StepContext) -> dict[str, Any]:

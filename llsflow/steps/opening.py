@@ -12,14 +12,14 @@ from llsflow import home
 from llsflow.errors import Stopped
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Plan
-from llsflow.steps.session import Origin, Session, Watcher
+from llsflow.steps.context import Origin, PlanRun, Watcher
 from llsflow.tracking import Run, Tracking, provenance
 
 
 @contextmanager
-def open_session(
+def open_plan_run(
     plan: Plan, watchers: list[Watcher], stopping: Callable[[], bool], origin: Origin
-) -> Iterator[Session]:
+) -> Iterator[PlanRun]:
     """Open the plan's record in MLflow, and close it with how the run ended.
 
     A plan that did not finish goes on in the record it had.
@@ -52,8 +52,8 @@ def _recorded(
     origin: Origin,
     tracking: Tracking,
     memo: Path | None,
-) -> Iterator[Session]:
-    """Yield the session; `memo` holds the id of the plan's unfinished record, None: another process writes in it."""
+) -> Iterator[PlanRun]:
+    """Yield the run; `memo` holds the id of the plan's unfinished record, None: another process writes in it."""
     run = tracking.open_run(
         plan.experiment.name,
         run_id=home.read_json(memo) if memo else None,
@@ -65,7 +65,7 @@ def _recorded(
             home.write_json(memo, run.id)
     record_opening(run, plan, origin)
     try:
-        yield Session(plan, tracking, run, watchers, stopping, origin)
+        yield PlanRun(plan, tracking, run, watchers, stopping, origin)
     except BaseException as error:
         run.finish("KILLED" if isinstance(error, Stopped | KeyboardInterrupt) else "FAILED")
         raise

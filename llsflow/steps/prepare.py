@@ -11,7 +11,7 @@ from llsflow.data.dataset import DatasetSource, rows_of
 from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, tokenize
 from llsflow.models.load import load_tokenizer
 from llsflow.schema.datasets import DatasetConfig
-from llsflow.steps.session import Progress, StepContext
+from llsflow.steps.context import Progress, StepContext
 
 PREVIEWED = 3
 """Rows whose mask is shown in the report."""

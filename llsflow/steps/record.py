@@ -12,8 +12,8 @@ from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_repo
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import StepResult
 from llsflow.steps.compare import headline
+from llsflow.steps.context import StepContext
 from llsflow.steps.evaluate import flat_metrics
-from llsflow.steps.session import StepContext
 from llsflow.tracking import Run, provenance
 
 SAMPLES = 8
@@ -27,7 +27,7 @@ def run(context: StepContext) -> dict[str, Any]:
     curves = _curves(inputs)
     material = _material(context, experiment, curves)
     files = build_report(context.folder, material)
-    page = context.session.run
+    page = context.plan_run.run
     for file in files:
         page.log_file(file, file.parent.relative_to(context.folder).as_posix().removeprefix("."))
     page.log_table([dict(row) for row in material.rows], "rows.json")
@@ -69,10 +69,10 @@ def _material(
     evaluations = _evaluations(inputs)
     rows = {name: _rows(result) for name, result in evaluations.items()}
     preview = home.read_json(Path(inputs["prepare"].folder) / "preview.json") if "prepare" in inputs else None
-    session = context.session
-    links = {"MLflow run": session.tracking.page(session.run.id)}
-    if session.flow_url:
-        links["Prefect flow run"] = session.flow_url
+    plan_run = context.plan_run
+    links = {"MLflow run": plan_run.tracking.page(plan_run.run.id)}
+    if plan_run.flow_url:
+        links["Prefect flow run"] = plan_run.flow_url
     return ReportMaterial(
         title=experiment.name,
         description=experiment.description,
@@ -92,7 +92,7 @@ def _material(
         samples=_samples(rows),
         preview=preview or (),
         rows=_joined(rows),
-        command=session.origin.command,
+        command=plan_run.origin.command,
         links=links,
         provenance=provenance(),
     )
@@ -161,7 +161,7 @@ def _verdict(inputs: Mapping[str, StepResult]) -> str:
 
 def _log_datasets(page: Run, context: StepContext) -> None:
     """Name the data on the run's own page too, whether or not its steps ran this time."""
-    for step in context.session.plan.steps:
+    for step in context.plan_run.plan.steps:
         data = step.locations.get("data", {})
         if step.kind == "prepare":
             for part, place in data.items():

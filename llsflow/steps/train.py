@@ -8,8 +8,8 @@ from typing import Any
 from llsflow.data.tokens import TokenTable
 from llsflow.models.load import load_tokenizer
 from llsflow.schema.training import Recipe, TrainerConfig
+from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
-from llsflow.steps.session import Progress, StepContext
 from llsflow.steps.speed import remember
 from llsflow.training.fit import FitHooks, FitInputs, fit
 from llsflow.training.sft import StepReport
@@ -35,7 +35,7 @@ def run(context: StepContext) -> dict[str, Any]:
     hooks = FitHooks(
         on_step=lambda report, total: context.report(_progress(report, total)),
         log=context.run.log_metrics,
-        stopping=context.session.stopping,
+        stopping=context.plan_run.stopping,
     )
     result = fit(inputs, context.folder, hooks)
     speed = result.tokens / result.seconds if result.seconds else None

@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from llsflow.data.tokens import TokenTable
-from llsflow.errors import Stopped
+from llsflow.errors import Stopped, TrainingError
 from llsflow.models.load import load_model, save_folder
 from llsflow.schema.training import Recipe, TrainerConfig, TrainingConfig
 from llsflow.training import checkpoints
@@ -107,9 +107,10 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
 
     Raises:
         Stopped: `hooks.stopping` said so; a checkpoint of the last step was kept.
-        TrainingError: the loss is not a number.
+        TrainingError: the machine has no such accelerator or precision, or the loss is not a number.
         StorageError: a checkpoint cannot be written.
     """
+    _refuse_impossible(inputs)
     if inputs.trainer.num_threads:
         torch.set_num_threads(inputs.trainer.num_threads)
     torch.manual_seed(inputs.seed)
@@ -147,6 +148,16 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         curves=loop.curves.points,
     )
+
+
+def _refuse_impossible(inputs: FitInputs) -> None:
+    """Refuse what this machine cannot do, where Lightning would quietly do something else."""
+    wanted, dtype = inputs.trainer.accelerator, inputs.recipe.training_config.dtype
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not here.get(wanted, True):
+        raise TrainingError(f"trainer.accelerator={wanted}: torch finds none here; set it to auto or cpu")
+    if dtype == "fp16" and (wanted == "cpu" or not any(here.values())):
+        raise TrainingError("dtype fp16 needs a GPU: set recipe.training_config.dtype to bf16 or fp32")
 
 
 def _held_dtype(inputs: FitInputs) -> str:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_program import execute, wait_for
 
 from flows.runner import PrefectRunner
 from flows.stack import LocalPrefect
+from tests.flows.flow_program import execute, wait_for
 
 PROGRAM = Path(__file__).parent / "flow_program.py"
 

@@ -16,7 +16,7 @@ from llsflow.home import digest, home
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.plan import Plan, Step, StepResult
-from llsflow.steps.session import Progress, Session
+from llsflow.steps.context import PlanRun, Progress
 
 SENTENCE = "no tokenizer in ./somewhere: copy tokenizer.json there"
 
@@ -51,9 +51,9 @@ class RunIdentity:
     id = "0123456789abcdef"
 
 
-def make_session(plan: Plan) -> Session:
+def make_plan_run(plan: Plan) -> PlanRun:
     origin: Any = None  # of the steps' concern only
-    return Session(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False, origin=origin)  # type: ignore[arg-type]
+    return PlanRun(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False, origin=origin)  # type: ignore[arg-type]
 
 
 def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60.0) -> None:
@@ -73,40 +73,40 @@ def began_file(step_name: str) -> Path:
     return home() / f"began-{step_name}"
 
 
-def execute(step: Step, session: Session, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
+def execute(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
     """Do what the step's settings say."""
     assert set(step.inputs.values()) <= set(done), "a step runs after the steps it needs"
-    if session.stopping():
+    if plan_run.stopping():
         raise Stopped(f"stopped before {step.name}")
     began_file(step.name).write_text("")
-    ACTIONS.get(step.settings["do"], lambda *_: None)(step, session)
+    ACTIONS.get(step.settings["do"], lambda *_: None)(step, plan_run)
     result = StepResult(
         name=step.name, kind=step.kind, key=step.key, folder=f"/{step.name}", summary=step.settings.get("summary", {})
     )
     return result, step.settings["do"] == "skip"
 
 
-def _fail(step: Step, session: Session) -> None:
+def _fail(step: Step, plan_run: PlanRun) -> None:
     raise ModelError(SENTENCE)
 
 
-def _stop(step: Step, session: Session) -> None:
+def _stop(step: Step, plan_run: PlanRun) -> None:
     raise Stopped("stopped after step 30 of 300; run the same command to go on")
 
 
-def _bug(step: Step, session: Session) -> None:
+def _bug(step: Step, plan_run: PlanRun) -> None:
     raise ValueError("a programming error")
 
 
-def _interrupt(step: Step, session: Session) -> None:
+def _interrupt(step: Step, plan_run: PlanRun) -> None:
     raise KeyboardInterrupt
 
 
-def _log(step: Step, session: Session) -> None:
+def _log(step: Step, plan_run: PlanRun) -> None:
     logging.getLogger("llsflow.data").warning("3 rows were cut")
 
 
-def _flaky(step: Step, session: Session) -> None:
+def _flaky(step: Step, plan_run: PlanRun) -> None:
     tries = began_file(step.name).with_suffix(".tries")
     tried = len(tries.read_text()) if tries.exists() else 0
     tries.write_text("x" * (tried + 1))
@@ -114,16 +114,16 @@ def _flaky(step: Step, session: Session) -> None:
         raise UnavailableError(f"the endpoint does not answer (try {tried + 1})")
 
 
-def _progress(step: Step, session: Session) -> None:
+def _progress(step: Step, plan_run: PlanRun) -> None:
     for done in range(0, 301, 50):
-        for watcher in session.watchers:
+        for watcher in plan_run.watchers:
             watcher.progress(step, Progress(done, 300, "steps", {"loss": 1.0 / (1 + done)}))
 
 
-def _wait(step: Step, session: Session) -> None:
+def _wait(step: Step, plan_run: PlanRun) -> None:
     deadline = time.monotonic() + 120
     while not go_file().exists():
-        if session.stopping():
+        if plan_run.stopping():
             raise Stopped("stopped while waiting")
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -150,9 +150,9 @@ def main() -> None:
         return
     runner.warm()
     plan = make_plan(*sys.argv[1:])
-    session = make_session(plan)
-    results = runner.run(plan, session)
-    sys.stdout.write(json.dumps({"steps": list(results), "flow_url": session.flow_url}))
+    plan_run = make_plan_run(plan)
+    results = runner.run(plan, plan_run)
+    sys.stdout.write(json.dumps({"steps": list(results), "flow_url": plan_run.flow_url}))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 
-from flow_program import wait_for
-
 from flows.processes import end, is_alive, started_at
+from tests.flows.flow_program import wait_for
 
 CHILD = [sys.executable, "-c", "print('here', flush=True); input()"]
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import httpx
 import pytest
-from flow_program import wait_for
 
 from flows.processes import started_at
 from flows.stack import LocalPrefect
 from llsflow.errors import Stopped, StorageError, UnavailableError
 from llsflow.home import write_json
+from tests.flows.flow_program import wait_for
 
 QUIET = {
     "DO_NOT_TRACK": "true",

@@ -16,9 +16,9 @@ from llsflow.plan import compile_plan
 from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.schema.scoring import EvaluateResponse
 from llsflow.steps import STEPS, code_version, results
+from llsflow.steps.context import Origin, Progress
 from llsflow.steps.execute import execute
-from llsflow.steps.opening import open_session
-from llsflow.steps.session import Origin, Progress
+from llsflow.steps.opening import open_plan_run
 
 
 class Log:
@@ -49,9 +49,9 @@ def run(loaded: Loaded, log: Log, stop_in: str | None = None) -> tuple[Plan, dic
         return stop_in is not None and log.progressed.get(stop_in) is not None
 
     origin = Origin(to_yaml(loaded), loaded.overrides, "llsflow run quickstart")
-    with open_session(plan, [log], stopping, origin) as session:
+    with open_plan_run(plan, [log], stopping, origin) as plan_run:
         for step in plan.steps:
-            done[step.name], _ = execute(step, session, done)
+            done[step.name], _ = execute(step, plan_run, done)
     return plan, done
 
 
@@ -228,6 +228,43 @@ def test_a_failing_step_keeps_its_sentence_and_leaves_no_result(
 def test_every_kind_has_a_function_and_a_code_version(kind: str) -> None:
     assert STEPS[kind].function().__doc__
     assert len(code_version(kind)) == 64
+
+
+def test_own_rows_on_an_own_model(tiny_folder: Path, tmp_path: Path) -> None:
+    """Conversations with a system turn, every answer learned, in bf16, judged on rows held out."""
+    rows = []
+    for number in range(40):
+        first = [{"role": "user", "content": f"say {number}"}, {"role": "assistant", "content": f"it is {number}"}]
+        then = [{"role": "user", "content": "again"}, {"role": "assistant", "content": f"still {number}"}]
+        rows.append({"messages": [{"role": "system", "content": "Be brief."}, *first, *then]})
+    data = tmp_path / "talks.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    training = "recipe.training_config"
+    loaded = load_experiment(
+        "sft",
+        [
+            f"dataset.uri={data}",
+            f"model.path={tiny_folder}",
+            "dataset.hold_out=0.2",
+            f"{training}.data_config.data_format=dialog",
+            f"{training}.n_epochs=1",
+            f"{training}.gradient_accumulation_steps=2",
+            "benchmark=held_out",
+            "benchmark.benchmark_config.eval_candidate.sampling_params.max_tokens=8",
+            "trainer=cpu",
+        ],
+    )
+    _, done = run(loaded, Log())
+    prepared = done["prepare"].summary
+    assert (prepared["train"]["rows"], prepared["validation"]["rows"]) == (32, 8)
+    # "it is N" and "still N" and two end marks are 16 tokens where N has one digit, 18 where it has two
+    assert sum(prepared[part]["loss_tokens"] for part in prepared) == 10 * 16 + 30 * 18
+    assert done["train"].summary["steps"] == 2
+    assert done["train"].summary["validation_loss"] > 0
+    assert done["export"].summary["dtype"] == "bf16"
+    assert done["evaluate-tuned"].summary["rows"] == 8
+    again = compile_plan(loaded.experiment)
+    assert {step.reason for step in again.steps} == {"up to date"}
 
 
 def test_the_record_of_a_killed_run_is_ended_by_the_next(

@@ -185,6 +185,23 @@ def test_a_loss_that_is_no_number_names_step_and_rows(tiny_folder: Path, tmp_pat
         run(tmp_path, tiny_folder, used)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine can do it")
+@pytest.mark.parametrize(
+    ("accelerator", "dtype", "sentence"),
+    [
+        ("cuda", "fp32", "torch finds none on this machine"),
+        ("cpu", "fp16", "fp16 needs a GPU"),
+        ("auto", "fp16", "fp16"),
+    ],
+)
+def test_what_the_machine_cannot_do_is_refused(
+    tiny_folder: Path, tmp_path: Path, accelerator: str, dtype: str, sentence: str
+) -> None:
+    trainer = TrainerConfig.model_validate({"accelerator": accelerator})
+    with pytest.raises(TrainingError, match=sentence):
+        run(tmp_path, tiny_folder, recipe(training={"dtype": dtype}), trainer=trainer)
+
+
 def test_train_on_other_seed_differs(tiny_folder: Path, tmp_path: Path) -> None:
     one, two = (run(tmp_path / str(seed), tiny_folder, recipe(), seed=seed) for seed in (1, 2))
     assert not same(weights(one), weights(two))

@@ -49,7 +49,7 @@ class Origin:
 
 
 @dataclass
-class Session:
+class PlanRun:
     """One run of a plan: its record in MLflow, its watchers, and whether the user asked to stop."""
 
     plan: Plan
@@ -72,9 +72,9 @@ class StepContext:
     folder: Path
     """Where the step writes; kept between tries, renamed into place when the step is done."""
     run: Run
-    session: Session
+    plan_run: PlanRun
 
     def report(self, progress: Progress) -> None:
         """Tell every watcher."""
-        for watcher in self.session.watchers:
+        for watcher in self.plan_run.watchers:
             watcher.progress(self.step, progress)
