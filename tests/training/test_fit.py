@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_names_step_and_rows(tiny_folder: Path, tmp_pat
 @pytest.mark.parametrize(
     ("accelerator", "dtype", "sentence"),
     [
-        ("cuda", "fp32", "torch finds none on this machine"),
+        ("cuda", "fp32", "torch finds none here"),
         ("cpu", "fp16", "fp16 needs a GPU"),
         ("auto", "fp16", "fp16"),
     ],
