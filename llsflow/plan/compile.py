@@ -9,6 +9,7 @@ from typing import Any
 from llsflow import home
 from llsflow.data.dataset import portable
 from llsflow.plan import estimate
+from llsflow.plan.estimate import Cost
 from llsflow.plan.world import World, look
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
@@ -58,7 +59,7 @@ def _previous(name: str) -> dict[str, Step]:
 
 def _absolute(experiment: Experiment, world: World) -> Experiment:
     """Return the experiment with paths that hold from any folder."""
-    record = experiment.model_dump(mode="json", exclude_none=True)
+    record = experiment.model_dump(mode="json")
     if experiment.dataset:
         record["dataset"] = portable(experiment.dataset)
     record["datasets"] = {name: portable(dataset) for name, dataset in experiment.datasets.items()}
@@ -76,7 +77,7 @@ class _Compiler:
     def __init__(self, experiment: Experiment, world: World) -> None:
         self.experiment, self.world = experiment, world
         self.made: dict[str, Step] = {}
-        self.tokens_of: dict[str, int | None] = {}
+        self.cost = Cost(None, 0.0)
         template = experiment.model.chat_template
         path = Path(template) if template and "\n" not in template else None
         self.template = path.read_text("utf-8") if path and path.is_file() else template

@@ -197,6 +197,21 @@ def test_a_model_folder_is_known_by_its_content(compiled: Compile, tiny_folder: 
     assert "prepare" in changed(plan(tiny_folder), plan(tmp_path / "copy"))
 
 
+def test_an_explicit_null_is_not_the_default(compiled: Compile) -> None:
+    training = "recipe.training_config"
+    plan = compiled("recipe.gradient_clip_norm=null", f"{training}.max_validation_steps=null", f"{training}.dtype=null")
+    recipe = plan.experiment.recipe
+    assert recipe is not None
+    assert recipe.gradient_clip_norm is None
+    assert recipe.training_config.max_validation_steps is None
+    assert plan.step("train").settings["recipe"]["training_config"]["dtype"] is None
+
+
+def test_a_compiled_experiment_is_the_same_but_for_absolute_paths(small: list[str]) -> None:
+    experiment = load_experiment("quickstart", small).experiment
+    assert compile_plan(experiment).experiment == experiment
+
+
 def test_unknown_scoring_functions_are_refused(compiled: Compile) -> None:
     with pytest.raises(DataError, match=r"benchmark.scoring_functions.0: 'basic::equal' is no scoring function: did"):
         compiled("benchmark.scoring_functions=[basic::equal]")
