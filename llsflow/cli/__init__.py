@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llsflow.cli.parser import parse
-from llsflow.errors import ConfigError, LlsflowError
+from llsflow.errors import ConfigError, LlsflowError, MistakesError
 
 QUIET_LIBRARIES = {
     "DO_NOT_TRACK": "true",
@@ -45,9 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: LlsflowError) -> str:
-    if isinstance(error, ConfigError):
-        count = len(error.mistakes)
-        return f"{count} mistake{'s' if count > 1 else ''} in the configuration:\n{error}"
+    if isinstance(error, MistakesError) and (isinstance(error, ConfigError) or len(error.mistakes) > 1):
+        count, place = len(error.mistakes), " in the configuration" if isinstance(error, ConfigError) else ""
+        return f"{count} mistake{'s' if count > 1 else ''}{place}:\n{error}"
     return f"llsflow: {error}"
 
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, Text
 from rich.text import Text
 
 from llsflow.cli.words import amount, duration
-from llsflow.schema.plan import Plan, Step, StepResult
+from llsflow.schema.plan import Plan, Step, StepResult, StepState
 from llsflow.steps.context import Progress as StepProgress
 
 LINE_EVERY_SECONDS = 10.0
@@ -53,6 +53,8 @@ class Terminal:
 
     def step_started(self, step: Step) -> None:
         """Show the step's bar."""
+        if step.state is StepState.RESUME:
+            self._line("↻", step.name, step.reason, "yellow")
         self._replace(step.name)
         self.last_line = time.monotonic()
 

@@ -119,6 +119,7 @@ def test_kill_in_the_middle_then_the_same_command(user: User) -> None:
     process.communicate()
     told = user.type(*words)
     assert "train" in steps_run(told)
+    assert re.search(r"^↻ train +goes on from its last checkpoint", told, re.MULTILINE)
     found = [json.loads(path.read_text())["summary"] for path in (user.home / "steps").glob("train-*/result.json")]
     assert [0 < summary["resumed_from"] < 27 for summary in found if summary["steps"] == 27] == [True]
     with sqlite3.connect(user.home / "mlflow" / "mlflow.db") as store:
