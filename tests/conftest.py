@@ -45,11 +45,10 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> list[str]:
-    """The quickstart, made small: overrides that leave 40 rows, 6 steps and 5 questions."""
+def small_quickstart(folder: Path) -> list[str]:
+    """Return overrides that make the quickstart small: 40 rows, 6 steps, 5 questions."""
     days = [f"{day} March 19{year},19{year}-03-{day:02d}" for year in range(70, 80) for day in range(11, 15)]
-    data = tmp_path / "days.csv"
+    data = folder / "days.csv"
     data.write_text("prompt,completion\n" + "\n".join(days) + "\n")
     return [
         f"dataset.uri={data}",
@@ -62,3 +61,9 @@ def small(tmp_path: Path) -> list[str]:
         "benchmark.benchmark_config.num_examples=5",
         "trainer=cpu",
     ]
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> list[str]:
+    """The quickstart, made small."""
+    return small_quickstart(tmp_path)

@@ -45,9 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: LlsflowError) -> str:
-    if isinstance(error, MistakesError) and (isinstance(error, ConfigError) or len(error.mistakes) > 1):
-        count, place = len(error.mistakes), " in the configuration" if isinstance(error, ConfigError) else ""
-        return f"{count} mistake{'s' if count > 1 else ''}{place}:\n{error}"
+    if isinstance(error, ConfigError):
+        count = len(error.mistakes)
+        return f"{count} mistake{'s' if count > 1 else ''} in the configuration:\n{error}"
+    if isinstance(error, MistakesError) and len(error.mistakes) > 1:
+        return f"llsflow: cannot go on:\n{error}"
     return f"llsflow: {error}"
 
 

@@ -85,7 +85,7 @@ class Terminal:
         self.task = self.bars.add_task(description, total=None, metrics="", unit="") if description else None
 
     def _line(self, mark: str, name: str, text: str, style: str) -> None:
-        self.console.print(f"{mark} {name:<{self.width}}  {text}", style=style or None, highlight=False)
+        self.console.print(f"{mark} {name:<{self.width}}  {text}", style=style or None, highlight=False, soft_wrap=True)
 
 
 class _Count(TextColumn):

@@ -5,22 +5,17 @@ from __future__ import annotations
 
 def amount(value: float | None) -> str:
     """Return a count: 200, 20,000, 1.2 M, 7.6 G."""
-    if value is None:
-        return ""
-    for limit, unit in ((1e9, "G"), (1e6, "M")):
-        if value >= limit:
-            return f"{value / limit:.1f} {unit}"
-    return f"{value:,.0f}"
+    return "" if value is None else _scaled(value, {1e9: "G", 1e6: "M"}) or f"{value:,.0f}"
 
 
 def size(value: float | None) -> str:
     """Return bytes in decimal units: 2.7 MB."""
-    if value is None:
-        return ""
-    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= limit:
-            return f"{value / limit:.1f} {unit}"
-    return f"{value:.0f} B"
+    return "" if value is None else _scaled(value, {1e12: "TB", 1e9: "GB", 1e6: "MB", 1e3: "kB"}) or f"{value:.0f} B"
+
+
+def _scaled(value: float, units: dict[float, str]) -> str:
+    """Return the value in the first unit that it reaches; empty where it reaches none."""
+    return next((f"{value / limit:.1f} {unit}" for limit, unit in units.items() if value >= limit), "")
 
 
 def duration(seconds: float | None) -> str:

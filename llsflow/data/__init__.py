@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from llsflow.data.conversation import Conversation, Row, RowFormat
 from llsflow.data.messages import MESSAGES, MESSAGES_ANSWER
-from llsflow.data.prompt_completion import PROMPT_COMPLETION
-from llsflow.data.question_answer import QUESTION_ANSWER
+from llsflow.data.pairs import PROMPT_COMPLETION, QUESTION_ANSWER
 from llsflow.schema.datasets import DatasetPurpose
 
 FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {

@@ -18,7 +18,7 @@ Aggregation = Callable[[ScoreRows], dict[str, Any]]
 
 def accuracy(rows: ScoreRows) -> dict[str, Any]:
     """Return the share of correct rows, over the rows with a score of 0 to 1."""
-    values = numeric(_scores(rows))
+    values = intervals.numeric(_scores(rows))
     kept = values[(values >= 0) & (values <= 1)]
     total = len(kept)
     correct = float(kept.sum())
@@ -45,8 +45,8 @@ def weighted_average(rows: ScoreRows) -> dict[str, Any]:
     """Return the mean of the scores, each counted `weight` times; a row without weight counts once."""
     import numpy as np
 
-    values = numeric(_scores(rows))
-    weights = numeric([1.0 if row.get("weight") is None else row["weight"] for row in rows])
+    values = intervals.numeric(_scores(rows))
+    weights = intervals.numeric([1.0 if row.get("weight") is None else row["weight"] for row in rows])
     kept = np.isfinite(values) & np.isfinite(weights) & (weights >= 0)
     values, weights = values[kept], weights[kept]
     total = float(weights.sum())
@@ -81,29 +81,10 @@ def aggregate(rows: ScoreRows, functions: Iterable[AggregationFunctionType]) -> 
     return {str(name): AGGREGATIONS[name](rows) for name in functions}
 
 
-def numeric(scores: Sequence[Any]) -> Values:
-    """Return the scores as numbers; NaN where one is null, infinite or a text that is no number."""
-    import numpy as np
-
-    try:
-        values = np.array(scores, dtype=np.float64)  # null becomes NaN here
-    except (TypeError, ValueError, OverflowError):
-        values = np.array([_number(score) for score in scores], dtype=np.float64)
-    values[~np.isfinite(values)] = np.nan
-    return values
-
-
-def _number(score: Any) -> float:
-    try:
-        return float(score)
-    except (TypeError, ValueError, OverflowError):
-        return float("nan")
-
-
 def _numbers(rows: ScoreRows) -> tuple[Values, int]:
     import numpy as np
 
-    values = numeric(_scores(rows))
+    values = intervals.numeric(_scores(rows))
     kept = values[np.isfinite(values)]
     return kept, len(values) - len(kept)
 

@@ -20,6 +20,25 @@ _CHUNK = 2_000_000
 Interval = list[float]
 
 
+def numeric(scores: Sequence[Any]) -> Values:
+    """Return the scores as numbers; NaN where one is null, infinite or a text that is no number."""
+    import numpy as np
+
+    try:
+        values = np.array(scores, dtype=np.float64)  # null becomes NaN here
+    except (TypeError, ValueError, OverflowError):
+        values = np.array([_number(score) for score in scores], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _number(score: Any) -> float:
+    try:
+        return float(score)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
 def wilson(correct: float, total: int) -> Interval | None:
     """Return the 95 % interval of a share; null for no rows.
 
@@ -86,8 +105,6 @@ def paired_difference(base_scores: Sequence[Any], tuned_scores: Sequence[Any], s
     "Statistical Significance Tests".
     """
     import numpy as np
-
-    from llsflow.scorers.aggregate import numeric
 
     if len(base_scores) != len(tuned_scores):
         raise ValueError(f"{len(base_scores)} base scores and {len(tuned_scores)} tuned ones: not the same rows")

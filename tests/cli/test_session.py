@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import small_quickstart
+
 LLSFLOW = [sys.executable, "-c", "import sys; from llsflow.cli import main; sys.exit(main())"]
 DEADLINE_SECONDS = 240.0
 
@@ -32,22 +34,11 @@ class User:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.home = folder / "outputs"
-        days = [f"{day} March 19{year},19{year}-03-{day:02d}" for year in range(70, 80) for day in range(11, 15)]
-        (folder / "days.csv").write_text("prompt,completion\n" + "\n".join(days) + "\n")
+        self.small = small_quickstart(folder)
 
     @property
     def experiment(self) -> list[str]:
-        return [
-            "quickstart",
-            "dataset.uri=days.csv",
-            "model.init.architecture.hidden_size=32",
-            "model.init.architecture.intermediate_size=48",
-            "recipe.training_config.max_steps_per_epoch=8",
-            "recipe.training_config.data_config.batch_size=4",
-            "recipe.checkpoint_every_n_steps=2",
-            "benchmark.benchmark_config.num_examples=5",
-            "trainer=cpu",
-        ]
+        return ["quickstart", *self.small]
 
     def environment(self) -> dict[str, str]:
         keep = {name: value for name, value in os.environ.items() if name not in ("LLSFLOW_HOME", "PREFECT_API_URL")}
@@ -151,7 +142,7 @@ def test_interrupt_stops_at_a_step_and_says_how_to_go_on(user: User) -> None:
 
 def test_a_failing_run_is_one_sentence(user: User) -> None:
     told = user.type("run", *user.experiment, "recipe.max_length=8", code=1)
-    assert re.search(r"llsflow: .*days.csv:2: \d+ tokens: allowed are 8", told)
+    assert re.search(r"llsflow: cannot go on:\n.*days.csv:2: \d+ tokens: allowed are 8", told)
 
 
 def test_mlflow_that_does_not_answer(user: User) -> None:

@@ -19,6 +19,7 @@ from llsflow.steps import STEPS, code_version, results
 from llsflow.steps.context import Origin, Progress
 from llsflow.steps.execute import execute
 from llsflow.steps.opening import open_plan_run
+from tests.conftest import small_quickstart
 
 
 class Log:
@@ -67,21 +68,10 @@ def shared_home(home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path)
 
 @pytest.fixture(scope="module")
 def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    data = tmp_path_factory.mktemp("data") / "days.csv"
-    days = [f"{day} March 19{year},19{year}-03-{day:02d}" for year in range(70, 80) for day in range(11, 15)]
-    data.write_text("prompt,completion\n" + "\n".join(days) + "\n")
     return [
-        f"dataset.uri={data}",
+        *small_quickstart(tmp_path_factory.mktemp("data")),
         "dataset.hold_out=0.1",
-        "model.init.architecture.hidden_size=32",
-        "model.init.architecture.intermediate_size=48",
-        "recipe.training_config.max_steps_per_epoch=6",
-        "recipe.training_config.data_config.batch_size=4",
         "recipe.training_config.data_config.validation_dataset_id=iso_dates:held_out",
-        "recipe.checkpoint_every_n_steps=2",
-        "recipe.log_every_n_steps=1",
-        "benchmark.benchmark_config.num_examples=5",
-        "trainer=cpu",
     ]
 
 
