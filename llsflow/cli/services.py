@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+import webbrowser
 
 from llsflow.cli.joined import new_stack
 from llsflow.schema.experiment import TrackingConfig
@@ -17,7 +20,10 @@ def ui(options: argparse.Namespace) -> int:
     serve(port=options.port)
     tracking = Tracking(TrackingConfig())
     tracking.connect()
-    print(f"MLflow: {tracking.page()}  (`llsflow ui --stop` ends it)")
+    page = tracking.page()
+    print(f"MLflow: {page}  (`llsflow ui --stop` ends it)")
+    if sys.stdout.isatty() and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}):
+        webbrowser.open(page)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, 
 from llsflow.models.load import load_tokenizer
 from llsflow.schema.datasets import DatasetConfig
 from llsflow.steps.context import Progress, StepContext
+
+logger = logging.getLogger("llsflow")
 
 PREVIEWED = 3
 """Rows whose mask is shown in the report."""
@@ -28,6 +31,7 @@ def run(context: StepContext) -> dict[str, Any]:
             continue
         facts[part], table = _tokenize(context, part, tokenizer, settings)
         if part == "train":
+            _warn(facts[part], source_name(where["data"][part]))
             shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, facts[part].rows))]
             home.write_json(context.folder / "preview.json", shown)
     summary = {part: asdict(found) for part, found in facts.items()}
@@ -35,6 +39,24 @@ def run(context: StepContext) -> dict[str, Any]:
         {f"{part}.{name}": value for part, found in summary.items() for name, value in found.items()}
     )
     return summary
+
+
+def _warn(facts: TokenFacts, name: str) -> None:
+    """Tell what may well be meant, but should be known."""
+    if not facts.ends:
+        logger.warning("%s: no end mark is under loss, so the model will not learn where an answer stops", name)
+    for count, what in (
+        (facts.truncated, "cut"),
+        (facts.dropped, "dropped"),
+        (facts.without_loss, "left out: no loss"),
+    ):
+        if count:
+            logger.warning("%s: %d rows %s", name, count, what)
+
+
+def source_name(place: dict[str, Any]) -> str:
+    """Return how messages name a data set."""
+    return str(place["path"] or f"rows of {place['dataset_id']}")
 
 
 def _tokenize(
