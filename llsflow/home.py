@@ -47,7 +47,7 @@ def storage_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:
         number = error.errno if isinstance(error, OSError) else None
-        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and _is_full(folder)):
+        if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and _tells_of_full(error, folder)):
             why = "the disk is full: free some space"
         elif number in (errno.EACCES, errno.EPERM, errno.EROFS):
             why = "it is read-only for this user: change its permissions"
@@ -60,8 +60,10 @@ def storage_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_full(folder: Path) -> bool:
-    """Return whether a megabyte no longer fits: torch and safetensors have errors of their own for a full disk."""
+def _tells_of_full(error: Exception, folder: Path) -> bool:
+    """Return whether the error is a library's own for a full disk: by its words, or as a megabyte no longer fits."""
+    if os.strerror(errno.ENOSPC) in str(error):
+        return True
     existing = next(path for path in (folder, *folder.parents) if path.is_dir())
     probe = existing / f".probe-{os.getpid()}"
     try:

@@ -67,6 +67,18 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["/usr/bin/umount", str(folder)], check=True)
 
 
+def test_safetensors_word_for_a_full_disk_is_known(small_disk: Path) -> None:
+    """It removes what it wrote, so that afterwards there is room again."""
+    from safetensors.torch import save_file
+
+    def write_weights(folder: Path) -> None:
+        save_file({"weights": torch.zeros(1_000_000)}, folder / "model.safetensors")
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        checkpoints.save(small_disk, 1, write_weights, STATE, {})
+    assert not list(small_disk.iterdir())
+
+
 def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(small_disk: Path) -> None:
     checkpoints.save(small_disk, 1, write, STATE, {})
     checkpoints.save(small_disk, 2, write, STATE, {})
