@@ -68,8 +68,8 @@ def _tells_of_full(error: Exception, folder: Path) -> bool:
     probe = existing / f".probe-{os.getpid()}"
     try:
         probe.write_bytes(b"\0" * (1 << 20))
-    except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    except OSError as refusal:
+        return refusal.errno in (errno.ENOSPC, errno.EDQUOT)
     finally:
         with contextlib.suppress(OSError):
             probe.unlink(missing_ok=True)
