@@ -110,6 +110,21 @@ def test_output_that_was_damaged_is_made_again(compiled: Compile) -> None:
     assert state["train"][0] is StepState.SKIP
 
 
+def test_a_folder_under_another_steps_name_is_no_result(compiled: Compile) -> None:
+    plan = compiled()
+    finish(plan, "train")
+    other = compiled("seed=7").step("train")
+    results.final_folder(plan.step("train")).rename(results.final_folder(other))
+    assert results.finished(other) is None
+
+
+def test_held_out_rows_and_the_others_are_different_data(compiled: Compile) -> None:
+    data = "recipe.training_config.data_config.dataset_id"
+    share = "dataset.hold_out=0.5"
+    one, other = compiled(share), compiled(share, f"{data}=iso_dates:held_out")
+    assert "prepare" in changed(one, other)
+
+
 def test_estimates(compiled: Compile) -> None:
     plan = compiled()
     prepare, train = plan.step("prepare").estimate, plan.step("train").estimate

@@ -13,12 +13,15 @@ import torch
 
 from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped, TrainingError
+from llsflow.models.build import build
 from llsflow.models.load import load_model, load_tokenizer
+from llsflow.schema.models import ModelInit
 from llsflow.schema.training import Recipe, TrainerConfig
 from llsflow.training import checkpoints
 from llsflow.training.batches import collate
 from llsflow.training.fit import FitHooks, FitInputs, FitResult, fit
 from llsflow.training.sft import StepReport, loss_sum
+from tests.conftest import TWO_LAYERS
 
 
 def rows(count: int = 24, seed: int = 0) -> TokenTable:
@@ -83,6 +86,19 @@ def test_a_resumed_run_ends_with_the_unbroken_runs_weights(tiny_folder: Path, tm
     assert resumed.resumed_from == stop_at
     assert same(weights(unbroken), weights(resumed))
     assert resumed.curves["train/loss"] == unbroken.curves["train/loss"]
+
+
+def test_a_resumed_run_draws_the_unbroken_runs_dropout(tmp_path: Path) -> None:
+    folder = tmp_path / "dropout"
+    build(ModelInit(architecture={**TWO_LAYERS, "attention_dropout": 0.3}), 0, folder)
+    unbroken = run(tmp_path / "a", folder, recipe())
+    with pytest.raises(Stopped):
+        run(tmp_path / "b", folder, recipe(), FitHooks(stopping=stop_after(5)))
+    torch.manual_seed(99)
+    assert same(weights(unbroken), weights(run(tmp_path / "b", folder, recipe())))
+    without = tmp_path / "without"
+    build(ModelInit(architecture=TWO_LAYERS), 0, without)
+    assert not same(weights(unbroken), weights(run(tmp_path / "c", without, recipe()))), "dropout did nothing"
 
 
 def test_a_damaged_checkpoint_is_passed_over(tiny_folder: Path, tmp_path: Path) -> None:
