@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,11 @@ from llsflow.schema.datasets import HELD_OUT, DatasetConfig
 
 MAX_TOLD = 20
 """Mistakes told in full; the rest are counted."""
+
+WORTH_TELLING_BYTES = 20_000_000
+"""A file that is read for more than a moment is announced."""
+
+logger = logging.getLogger("llsflow")
 
 _CACHE_VERSION = 1
 
@@ -104,6 +110,8 @@ def inspect(source: DatasetSource) -> DatasetFacts:
     cache = home.home() / "cache" / "datasets" / f"{home.digest(settings)[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return DatasetFacts(**known)
+    if source.path and source.path.stat().st_size > WORTH_TELLING_BYTES:
+        logger.info("reading and checking every row of %s, once", source.path)
     facts = _inspect(source, digest)
     with home.storage_errors(home.home()):
         home.write_json(cache, asdict(facts))
