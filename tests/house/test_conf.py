@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from llsflow.config import Loaded, list_options, load_experiment, packaged_conf, resolve_conf_uri, to_yaml
+from llsflow.plan import compile_plan
 
 CONF = packaged_conf()
 NAMES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -44,6 +47,20 @@ def _files(experiment: str, chosen: dict[str, str]) -> list[str]:
     text = (CONF / "experiment" / f"{experiment}.yaml").read_text("utf-8")
     pairs = dict(line.split("override /")[1].split(": ") for line in text.splitlines() if "override /" in line)
     return [f"{group}/{option.strip()}" for group, option in {**pairs, **chosen}.items()]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "config"])
+def test_every_file_compiles_to_a_plan(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    plan = compile_plan(load(name).experiment)
+    assert plan.steps[-1].kind == "record"
+    assert len(plan.steps) > 1
+    assert len({step.key for step in plan.steps}) == len(plan.steps)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "config"])
