@@ -5,6 +5,8 @@ LlsflowError                 a sentence for the user, never a traceback
 ├── DataError                rows, files or splits that cannot be used
 ├── ModelError               a model folder, tokenizer or template that cannot be used
 ├── TrainingError            training that cannot go on (a loss that is not a number, ...)
+├── NotFoundError            a data set, benchmark, job or model of that name is not there
+├── ConflictError            the name is taken by something else, or the thing is in use or has ended
 ├── UnavailableError         Prefect, MLflow or an endpoint does not answer
 ├── StorageError             LLSFLOW_HOME cannot be written: read-only, full, not a folder
 └── Stopped                  the user asked to stop; the work so far is kept (exit 130)
@@ -57,6 +59,14 @@ class ModelError(LlsflowError):
 
 class TrainingError(LlsflowError):
     """Training that cannot go on."""
+
+
+class NotFoundError(LlsflowError):
+    """A data set, benchmark, job or model of that name is not there."""
+
+
+class ConflictError(LlsflowError):
+    """The name is taken by something else, or the thing is in use or has ended."""
 
 
 class UnavailableError(LlsflowError):

@@ -9,7 +9,7 @@ from typing import Any
 from llsflow.data import evaluation_row
 from llsflow.data.conversation import Conversation, Message
 from llsflow.errors import DataError, Mistake
-from llsflow.schema.benchmarks import Benchmark
+from llsflow.schema.benchmarks import ExperimentBenchmark
 from llsflow.schema.experiment import Loc
 from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
 from llsflow.scorers import check_params, score_rows
@@ -124,7 +124,7 @@ def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: Evaluat
     return table
 
 
-def check_scorers(benchmark: Benchmark) -> list[tuple[Loc, str]]:
+def check_scorers(benchmark: ExperimentBenchmark) -> list[tuple[Loc, str]]:
     """Return the place and the sentence of each mistake in a benchmark's scoring functions and parameters."""
     mistakes: list[tuple[Loc, str]] = []
     names, params = benchmark.scoring_functions, benchmark.benchmark_config.scoring_params

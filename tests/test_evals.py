@@ -10,7 +10,7 @@ import pytest
 from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, DataError
 from llsflow.evals import Generate, check_scorers, evaluate, per_row_table, questions
-from llsflow.schema.benchmarks import Benchmark
+from llsflow.schema.benchmarks import ExperimentBenchmark
 
 U, A, S = ({"role": role, "content": text} for role, text in (("user", "hi"), ("assistant", "yo"), ("system", "be")))
 ROWS: list[dict[str, Any]] = [
@@ -137,9 +137,9 @@ def test_per_row_table() -> None:
     ]
 
 
-def _benchmark(functions: Sequence[str] = ("basic::equality",), **config: Any) -> Benchmark:
+def _benchmark(functions: Sequence[str] = ("basic::equality",), **config: Any) -> ExperimentBenchmark:
     candidate = {"type": "model", "model": "m", "sampling_params": {}}
-    return Benchmark.model_validate(
+    return ExperimentBenchmark.model_validate(
         {
             "benchmark_id": "b",
             "dataset_id": "d",

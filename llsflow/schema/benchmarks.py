@@ -53,7 +53,7 @@ class BenchmarkConfig(Record):
         return value
 
 
-class Benchmark(Record):
+class ExperimentBenchmark(Record):
     """A benchmark of the catalogue: `conf/benchmark/<benchmark_id>.yaml`."""
 
     benchmark_id: Identifier
@@ -65,3 +65,48 @@ class Benchmark(Record):
     benchmark_config: BenchmarkConfig
     batch_size: PositiveInt = 64
     """Rows that are generated together; changes the speed, not the answers."""
+
+
+class Benchmark(Record):
+    """A benchmark as the API shows it."""
+
+    identifier: str
+    provider_id: str
+    """llsflow: registered; conf: a file of conf/benchmark, which cannot be unregistered."""
+    provider_resource_id: str | None = None
+    type: Literal["benchmark"] = "benchmark"
+    dataset_id: str
+    scoring_functions: list[str]
+    metadata: dict[str, Any] = {}
+
+
+class RegisterBenchmarkRequest(Record):
+    """What `POST /v1alpha/eval/benchmarks` takes."""
+
+    benchmark_id: Identifier
+    dataset_id: Identifier
+    scoring_functions: Annotated[list[Text], Field(min_length=1)]
+    provider_benchmark_id: Text | None = None
+    provider_id: Text | None = None
+    """llsflow, where it is given."""
+    metadata: dict[str, Any] | None = None
+
+
+class ListBenchmarksResponse(Record):
+    """Every benchmark."""
+
+    data: list[Benchmark]
+
+
+class EvaluateRowsRequest(Record):
+    """What `POST /v1alpha/eval/benchmarks/{benchmark_id}/evaluations` takes."""
+
+    benchmark_config: BenchmarkConfig
+    input_rows: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    scoring_functions: Annotated[list[Text], Field(min_length=1)]
+
+
+class RunEvalRequest(Record):
+    """What `POST /v1alpha/eval/benchmarks/{benchmark_id}/jobs` takes."""
+
+    benchmark_config: BenchmarkConfig

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from llsflow.schema.base import Identifier, Record, Text
+from llsflow.schema.base import Identifier, NonNegativeInt, Record, Text
 
 HELD_OUT = ":held_out"
 """`<dataset_id>:held_out` names the rows that `hold_out` keeps away from training."""
@@ -59,3 +59,46 @@ class DatasetConfig(Record):
             found = "neither is" if self.uri is None else "both are"
             raise ValueError(f"one of uri and rows must be set ({found}): set dataset.uri=FILE")
         return self
+
+
+DataSource = Annotated[URIDataSource | RowsDataSource, Field(discriminator="type")]
+
+
+class Dataset(Record):
+    """A data set as the API shows it."""
+
+    identifier: str
+    provider_id: str
+    """llsflow: registered; conf: a file of conf/dataset, which cannot be appended to or unregistered."""
+    provider_resource_id: str | None = None
+    type: Literal["dataset"] = "dataset"
+    purpose: DatasetPurpose
+    source: DataSource
+    """As registered; of rows given inline, the first 100 (none in a list): read the others from iterrows."""
+    metadata: dict[str, Any] = {}
+    num_rows: NonNegativeInt = 0
+    """Rows registered and appended."""
+    digest: str = ""
+    """sha256 (hex) of all rows, in their order; every append changes it."""
+
+
+class RegisterDatasetRequest(Record):
+    """What `POST /v1beta/datasets` takes."""
+
+    purpose: DatasetPurpose
+    source: DataSource
+    dataset_id: Identifier | None = None
+    """null: a new name, dataset-<uuid>."""
+    metadata: dict[str, Any] | None = None
+
+
+class AppendRowsRequest(Record):
+    """What `POST /v1beta/datasetio/append-rows/{dataset_id}` takes."""
+
+    rows: list[dict[str, Any]]
+
+
+class ListDatasetsResponse(Record):
+    """Every data set."""
+
+    data: list[Dataset]

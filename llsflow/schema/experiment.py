@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
-from llsflow.schema.benchmarks import Benchmark, ModelCandidate
+from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.training import Recipe, TrainerConfig
@@ -44,7 +44,7 @@ class Experiment(Record):
     """The other data sets that recipe and benchmark name; filled from conf/dataset."""
     recipe: Recipe | None = None
     """How to train; null: evaluate only."""
-    benchmark: Benchmark | None = None
+    benchmark: ExperimentBenchmark | None = None
     """What to evaluate on; null: train only."""
     trainer: TrainerConfig = TrainerConfig()
     tracking: TrackingConfig = TrackingConfig()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -49,3 +49,28 @@ class ModelConfig(Record):
         if self.revision is not None and self.path is None:
             raise ValueError("revision is for a hub id: remove it, or set model.path=org/name")
         return self
+
+
+class Model(Record):
+    """A model as the API shows it: of conf/model, or a checkpoint of a training job."""
+
+    identifier: str
+    """What candidates and training jobs name."""
+    id: str
+    """The same, where clients of the OpenAI protocol look for it."""
+    object: Literal["model"] = "model"
+    created: int = 0
+    """Unix time in seconds; 0: a model of conf/model."""
+    owned_by: str = "llsflow"
+    provider_id: str = "llsflow"
+    provider_resource_id: str | None = None
+    type: Literal["model"] = "model"
+    model_type: Literal["llm"] = "llm"
+    metadata: dict[str, Any] = {}
+
+
+class ListModelsResponse(Record):
+    """Every model."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]

@@ -124,6 +124,23 @@ class QATFinetuningConfig(Record):
     group_size: PositiveInt
 
 
+class DPOLossType(StrEnum):
+    """Losses of preference optimisation."""
+
+    SIGMOID = "sigmoid"
+    HINGE = "hinge"
+    IPO = "ipo"
+    KTO_PAIR = "kto_pair"
+
+
+class DPOAlignmentConfig(Record):
+    """Direct preference optimisation (arXiv:2305.18290)."""
+
+    beta: Annotated[float, Field(gt=0)]
+    """How far from the reference the policy may go: less is further."""
+    loss_type: DPOLossType = DPOLossType.SIGMOID
+
+
 AlgorithmConfig = Annotated[LoraFinetuningConfig | QATFinetuningConfig, Field(discriminator="type")]
 
 

@@ -11,7 +11,7 @@ from llsflow.data.dataset import DatasetSource, rows_of
 from llsflow.errors import Stopped
 from llsflow.evals import evaluate, per_row_table
 from llsflow.models.local import Generation, LocalModel
-from llsflow.schema.benchmarks import Benchmark, ModelCandidate
+from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import DatasetConfig
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
@@ -20,7 +20,7 @@ from llsflow.steps.prepare import model_folder
 def run(context: StepContext) -> dict[str, Any]:
     """Write `response.json` (the spec's EvaluateResponse) and `rows.jsonl` (one line a row)."""
     settings, where = context.step.settings, context.step.locations
-    benchmark = Benchmark.model_validate({**settings["benchmark"], **where["benchmark"]})
+    benchmark = ExperimentBenchmark.model_validate({**settings["benchmark"], **where["benchmark"]})
     config = benchmark.benchmark_config
     candidate = config.eval_candidate
     assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
