@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from llsflow.plan.compile import compile_plan
-from llsflow.plan.runner import Runner
+from llsflow.plan.runner import FlowState, FlowStatus, Runner, Submitter
 
-__all__ = ["Runner", "compile_plan"]
+__all__ = ["FlowState", "FlowStatus", "Runner", "Submitter", "compile_plan"]
