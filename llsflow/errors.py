@@ -42,6 +42,10 @@ class MistakesError(LlsflowError):
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(m) for m in self.mistakes))
 
+    def __reduce__(self) -> tuple[type[MistakesError], tuple[tuple[Mistake, ...]]]:
+        # an exception is made again from its text, which would cut the mistakes into letters
+        return type(self), (self.mistakes,)
+
 
 class ConfigError(MistakesError):
     """The configuration is wrong: every mistake at once, each with its place."""

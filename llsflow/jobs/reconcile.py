@@ -1,0 +1,132 @@
+"""Our record of the jobs against what Prefect and this machine know: nothing stays under way that nobody does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from llsflow.errors import LlsflowError, UnavailableError
+from llsflow.jobs.state import UNDER_WAY, alive
+from llsflow.plan import FlowState, FlowStatus, Submitter
+from llsflow.schema.jobs import JobStatus
+from llsflow.schema.server import JobsConfig
+from llsflow.store import Store, StoredJob
+
+logger = logging.getLogger("llsflow.jobs")
+
+CRASHES_BORNE = 3
+"""A job that loses its process so often without a word is not started again."""
+
+GONE = (FlowState.COMPLETED, FlowState.FAILED, FlowState.CRASHED, FlowState.CANCELLED, FlowState.UNKNOWN)
+
+
+class Reconciler:
+    """Submits what waits to be submitted, ends what has ended, and picks up what lost its process."""
+
+    def __init__(self, store: Store, submitter: Submitter, config: JobsConfig) -> None:
+        self.store, self.submitter, self.config = store, submitter, config
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._recovered = False
+
+    def start(self, every_seconds: float = 2.0) -> None:
+        """Go on reconciling in a thread, until `close`."""
+
+        def follow() -> None:
+            while not self._closing.wait(every_seconds):
+                try:
+                    self.once()
+                except UnavailableError as error:
+                    logger.debug("jobs are not reconciled now: %s", error)
+                except Exception:
+                    logger.exception("jobs could not be reconciled")
+
+        self._thread = threading.Thread(target=follow, name="jobs-reconcile", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing.set()
+        if self._thread:
+            self._thread.join(timeout=10.0)
+
+    def once(self) -> None:
+        """Look at every job that has not ended.
+
+        Raises:
+            UnavailableError: Prefect does not answer.
+        """
+        jobs = self.store.jobs.unended()
+        if not jobs:
+            self._recovered = True
+            return
+        if not self.submitter.ready():
+            return
+        statuses = self.submitter.statuses([job.flow_run_id for job in jobs if job.flow_run_id])
+        for job in jobs:
+            try:
+                self._reconcile(job, statuses)
+            except LlsflowError as error:
+                logger.warning("job %s: %s", job.job_id, error)
+        self._recovered = True
+
+    def _reconcile(self, job: StoredJob, statuses: Mapping[str, FlowStatus]) -> None:
+        if job.flow_run_id is None:
+            if not alive(job.job_id):
+                self._submit(job)
+            return
+        status = statuses.get(job.flow_run_id, FlowStatus(FlowState.UNKNOWN))
+        # what was under way before this server started has lost its worker, whatever Prefect last heard of it
+        if status.state in GONE or (not self._recovered or _was_here(job)):
+            if not alive(job.job_id):
+                self._lost(job, status)
+
+    def _lost(self, job: StoredJob, status: FlowStatus) -> None:
+        """Decide what becomes of a job that no process does any more."""
+        latest = self.store.jobs.get(job.job_id)
+        if latest is None or latest.status.ended or latest.flow_run_id != job.flow_run_id:
+            return
+        if latest.cancel_requested or status.state is FlowState.CANCELLED:
+            self._end(latest, JobStatus.CANCELLED, None)
+        elif status.state in (FlowState.FAILED, FlowState.COMPLETED):
+            self._end(latest, JobStatus.FAILED, f"its flow run ended as {status.state}: {status.message}")
+        else:
+            self._crashed(latest, status)
+
+    def _crashed(self, job: StoredJob, status: FlowStatus) -> None:
+        why = "its process was killed, or the machine went down"
+        crashes = int((job.resources or {}).get("crashes", 0)) + bool(job.started_at and self._recovered)
+        if job.started_at and self.config.after_crash == "fail":
+            self._end(job, JobStatus.FAILED, f"{why}; server.jobs.after_crash is fail: post it again to go on")
+        elif crashes >= CRASHES_BORNE:
+            self._end(job, JobStatus.FAILED, f"{why}, {crashes} times: {status.message or 'without a word'}")
+        else:
+            logger.info("job %s goes on: %s", job.job_id, why)
+            self.store.jobs.update(job.job_id, only_if=UNDER_WAY, resources={**(job.resources or {}), "crashes": crashes})
+            self._submit(job)
+
+    def _submit(self, job: StoredJob) -> None:
+        if job.flow_run_id:
+            # whoever may still find the earlier run is told that the job no longer belongs to it
+            with contextlib.suppress(LlsflowError):
+                self.submitter.cancel(job.flow_run_id)
+        attempt = job.attempt + 1
+        flow_run_id = self.submitter.submit(job.job_id, attempt, [job.kind])
+        self.store.jobs.update(
+            job.job_id, only_if=UNDER_WAY, status=JobStatus.SCHEDULED, attempt=attempt, flow_run_id=flow_run_id
+        )
+
+    def _end(self, job: StoredJob, status: JobStatus, error: str | None) -> None:
+        self.store.jobs.update(
+            job.job_id, only_if=UNDER_WAY, status=status, error=error, completed_at=datetime.now(UTC)
+        )
+
+
+def _was_here(job: StoredJob) -> bool:
+    """Return whether the process of the job was one of this machine, so that its lock tells whether it lives."""
+    return job.status is JobStatus.IN_PROGRESS and (job.resources or {}).get("host") == platform.node()
+

@@ -1,0 +1,272 @@
+"""What the API asks of jobs: start, look, cancel, and read what they made."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from llsflow import home
+from llsflow.errors import ConflictError, LlsflowError, NotFoundError, UnavailableError
+from llsflow.jobs import requests
+from llsflow.jobs.compiling import Compiled, write_config
+from llsflow.jobs.requests import Names
+from llsflow.jobs.state import UNDER_WAY
+from llsflow.jobs.views import checkpoint_view, job_view, listed, training_view
+from llsflow.plan import Submitter
+from llsflow.schema.benchmarks import BenchmarkConfig
+from llsflow.schema.experiment import Experiment
+from llsflow.schema.jobs import (
+    Checkpoint,
+    Job,
+    JobStatus,
+    PostTrainingJob,
+    PostTrainingJobStatusResponse,
+    PreferenceOptimizeRequest,
+    SupervisedFineTuneRequest,
+)
+from llsflow.schema.server import ServerConfig
+from llsflow.store import Store, StoredJob
+
+TRAINING = "post-training"
+EVALUATION = "eval"
+
+RETRY_SECONDS = 300.0
+"""A client that repeats a request that names no job, and says that it does, means the job of these last seconds."""
+
+
+@dataclass(frozen=True)
+class BenchmarkFacts:
+    """A benchmark of the catalogue."""
+
+    benchmark_id: str
+    dataset_id: str
+    scoring_functions: list[str]
+
+
+@dataclass
+class JobsService:
+    """Jobs, as the API sees them; safe to call from many threads."""
+
+    store: Store
+    server: ServerConfig
+    submitter: Submitter
+    names: Names
+    compile: Callable[[Experiment], Compiled]
+    """Compiles an experiment; where it may be long, in another process."""
+    benchmark: Callable[[str], BenchmarkFacts]
+    """Returns a benchmark; NotFoundError."""
+    _starting: dict[str, threading.Lock] = field(default_factory=dict)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def fine_tune(self, request: SupervisedFineTuneRequest) -> PostTrainingJob:
+        """Start a fine-tuning job; the same request again is the same job.
+
+        Raises:
+            ConflictError: the job_uuid is taken by a different request.
+            ConfigError, DataError, NotFoundError: it cannot be done, and why.
+            UnavailableError: nobody can take jobs now.
+        """
+
+        def experiment() -> Experiment:
+            return requests.fine_tuning(request, self.server, self.names)
+
+        return listed(self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment))
+
+    def optimize(self, request: PreferenceOptimizeRequest) -> PostTrainingJob:
+        """Start a job of preference optimisation: not available yet.
+
+        Raises:
+            ConfigError: always, with the reason.
+        """
+
+        def experiment() -> Experiment:
+            return requests.preference_optimisation(request, self.names)
+
+        return listed(self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment))
+
+    def evaluate(self, benchmark_id: str, config: BenchmarkConfig, *, retried: bool = False) -> Job:
+        """Start an evaluation job.
+
+        Args:
+            benchmark_id: the benchmark.
+            config: the candidate and how it is scored.
+            retried: the client says that it has sent this before: the job of the first time is answered.
+
+        Raises:
+            ConfigError, DataError, NotFoundError: it cannot be done, and why.
+            UnavailableError: nobody can take jobs now.
+        """
+        benchmark = self.benchmark(benchmark_id)
+        body = {"benchmark_id": benchmark_id, "benchmark_config": config.model_dump(mode="json")}
+        with self._one_at_a_time(home.digest(body)):
+            if retried and (known := self.store.jobs.recent(home.digest(body), RETRY_SECONDS)):
+                return job_view(known)
+            job_id = f"eval-{secrets.token_hex(8)}"
+
+            def experiment() -> Experiment:
+                return requests.evaluation(
+                    job_id, benchmark_id, benchmark.dataset_id, benchmark.scoring_functions, config, self.names
+                )
+
+            return job_view(self._start(EVALUATION, job_id, body, experiment, benchmark_id))
+
+    def evaluation_job(self, benchmark_id: str, job_id: str) -> Job:
+        """Return an evaluation job of that benchmark.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return job_view(self._evaluation(benchmark_id, job_id))
+
+    def training_job(self, job_id: str) -> PostTrainingJobStatusResponse:
+        """Return a training job.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return training_view(self._job(TRAINING, job_id), self.checkpoints(job_id))
+
+    def training_jobs(self) -> list[PostTrainingJob]:
+        """Return every training job, the newest first."""
+        return [listed(job) for job in self.store.jobs.list(TRAINING)]
+
+    def checkpoints(self, job_id: str) -> list[Checkpoint]:
+        """Return what a training job has made so far, in the order of its steps.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        self._job(TRAINING, job_id)
+        return [checkpoint_view(checkpoint) for checkpoint in self.store.jobs.checkpoints(job_id)]
+
+    def config(self, job_id: str) -> str:
+        """Return the YAML of a job of any kind.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        job = self.store.jobs.get(job_id)
+        if job is None:
+            raise NotFoundError(f"no job {job_id!r}")
+        return job.config
+
+    def result(self, benchmark_id: str, job_id: str) -> bytes:
+        """Return the EvaluateResponse of a completed evaluation, as JSON.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ConflictError: it has not completed, and what it does.
+        """
+        job = self._evaluation(benchmark_id, job_id)
+        found = self.store.jobs.result(job_id) if job.status is JobStatus.COMPLETED else None
+        if found is None:
+            why = f": {job.error}" if job.error else ""
+            raise ConflictError(f"job {job_id} has no result: it is {job.status}{why}")
+        return found
+
+    def cancel_training(self, job_id: str) -> None:
+        """Have a training job stopped at its next step boundary; its checkpoints stay.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ConflictError: it has ended.
+        """
+        self._cancel(self._job(TRAINING, job_id))
+
+    def cancel_evaluation(self, benchmark_id: str, job_id: str) -> None:
+        """Have an evaluation job stopped; the rows that were answered stay.
+
+        Raises:
+            NotFoundError: there is no such job.
+            ConflictError: it has ended.
+        """
+        self._cancel(self._evaluation(benchmark_id, job_id))
+
+    def _job(self, kind: str, job_id: str) -> StoredJob:
+        job = self.store.jobs.get(job_id)
+        if job is None or job.kind != kind:
+            raise NotFoundError(f"no {kind} job {job_id!r}")
+        return job
+
+    def _evaluation(self, benchmark_id: str, job_id: str) -> StoredJob:
+        job = self._job(EVALUATION, job_id)
+        if job.benchmark_id != benchmark_id:
+            raise NotFoundError(f"no job {job_id!r} of benchmark {benchmark_id!r}")
+        return job
+
+    def _cancel(self, job: StoredJob) -> None:
+        asked = self.store.jobs.update(job.job_id, only_if=UNDER_WAY, cancel_requested=True)
+        # one that no process does yet has nothing to finish
+        self.store.jobs.update(
+            job.job_id,
+            only_if=(JobStatus.SCHEDULED,),
+            status=JobStatus.CANCELLED,
+            completed_at=datetime.now(UTC),
+        )
+        if not asked:
+            latest = self.store.jobs.get(job.job_id)
+            raise ConflictError(f"job {job.job_id} has ended already: it is {latest.status if latest else 'gone'}")
+        if job.flow_run_id:
+            # the process of the job reads the store too: this is only the shorter way
+            with contextlib.suppress(UnavailableError):
+                self.submitter.cancel(job.flow_run_id)
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, name: str) -> Iterator[None]:
+        with self._guard:
+            lock = self._starting.setdefault(name, threading.Lock())
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                if not lock.locked():
+                    self._starting.pop(name, None)
+
+    def _start(
+        self,
+        kind: str,
+        job_id: str,
+        body: Mapping[str, Any],
+        experiment: Callable[[], Experiment],
+        benchmark_id: str | None = None,
+    ) -> StoredJob:
+        with self._one_at_a_time(f"job {job_id}"):
+            digest = home.digest({"kind": kind, **body} if kind == TRAINING else body)
+            known = self.store.jobs.get(job_id)
+            if known is not None:
+                if known.request_digest != digest:
+                    raise ConflictError(f"job {job_id!r} is there already, from a different request: choose another name")
+                return known
+            if not self.submitter.ready():
+                raise UnavailableError("no worker can take jobs now: Prefect is starting, or it is down")
+            checked = experiment()
+            compiled = self.compile(checked)
+            write_config(job_id, compiled.config)
+            job, _ = self.store.jobs.create(
+                StoredJob(
+                    job_id=job_id,
+                    kind=kind,
+                    benchmark_id=benchmark_id,
+                    request=dict(body),
+                    request_digest=digest,
+                    config=compiled.config,
+                    plan_key=compiled.plan_key,
+                    datasets=requests.registered_datasets(checked),
+                    status=JobStatus.SCHEDULED,
+                    attempt=1,
+                    created_at=datetime.now(UTC),
+                )
+            )
+            try:
+                flow_run_id = self.submitter.submit(job_id, job.attempt, [kind])
+            except LlsflowError:
+                self.store.jobs.delete(job_id)
+                raise
+            self.store.jobs.update(job_id, only_if=UNDER_WAY, flow_run_id=flow_run_id)
+            return job
