@@ -1,4 +1,4 @@
-"""The checks of a resolved tree, and pydantic's errors in plain words with their places."""
+"""The checks of a resolved tree, each mistake with its place."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from llsflow.config.fields import ROOT, Kind, kind_at
-from llsflow.config.folders import Folders, nearest
+from llsflow.config.fields import ROOT, kind_at
+from llsflow.config.folders import Folders
 from llsflow.config.overrides import nearest_key
 from llsflow.config.report import ABSENT, Place, Report, dotted
 from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Experiment, Loc, cross_checks
+from llsflow.schema.kinds import in_words, nearest, sentence, untagged
 
 TARGET = "_target_"
 SWITCH = re.compile(r"^(on|off|yes|no|y|n)$", re.IGNORECASE)
@@ -49,7 +50,7 @@ def warn_of_misread_scalars(resolved: dict[str, Any], tree: Tree, report: Report
             continue
         switch = SWITCH.match(place.plain) and kind.is_open
         if switch or MISREAD_NUMBER.match(place.plain):
-            value = _found(Tree(resolved).get(loc))
+            value = in_words(Tree(resolved).get(loc))
             report.warn(f'{place}: {dotted(loc)}: {place.plain} is read as {value}: quote it ("{place.plain}")')
 
 
@@ -66,40 +67,22 @@ def check(resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report
     return experiment
 
 
-def untagged(loc: Loc) -> tuple[Loc, Kind | None]:
-    """Return a location of pydantic's without the tags of union members, and the kind that the last key stands in."""
-    parent: Kind | None = ROOT
-    kind: Kind | None = ROOT
-    clean: list[str | int] = []
-    for part in loc:
-        if kind and len(kind.records) > 1:
-            tags = {tag: r for r in kind.records for tag in Kind((r,)).keys()["type"].choices}
-            if part in tags:
-                kind = Kind((tags[part],))
-                continue
-        if part == "[key]":
-            continue
-        clean.append(part)
-        parent, kind = kind, kind.child(part) if kind else None
-    return tuple(clean), parent
-
-
 def _note_all(
     errors: list[ErrorDetails], resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report
 ) -> None:
     # one message for one slip: a misspelt key is both unknown and, under its right name, missing
     for details in errors:
         if details["type"] == "extra_forbidden":
-            loc, parent = untagged(details["loc"])
+            loc, parent = untagged(details["loc"], ROOT)
             for meant in nearest(str(loc[-1]), parent.keys() if parent else ()):
                 report.absent.add((*loc[:-1], meant))
     # what only repeats another place's mistake comes after it, to be left out
-    for details in sorted(errors, key=lambda details: bool(_referred(untagged(details["loc"])[0], tree))):
+    for details in sorted(errors, key=lambda details: bool(_referred(untagged(details["loc"], ROOT)[0], tree))):
         _note(details, resolved, tree, folders, report)
 
 
 def _note(details: ErrorDetails, resolved: dict[str, Any], tree: Tree, folders: Folders, report: Report) -> None:
-    (loc, parent), code = untagged(details["loc"]), details["type"]
+    (loc, parent), code = untagged(details["loc"], ROOT), details["type"]
     if code.startswith("union_tag"):
         loc = (*loc, "type")
     referred = _referred(loc, tree)
@@ -124,41 +107,9 @@ def _referred(loc: Loc, tree: Tree) -> str:
 
 
 def _message(loc: Loc, details: ErrorDetails, folders: Folders) -> str:
-    code = details["type"]
-    kind = kind_at(loc)
-    if code == "missing":
-        if len(loc) == 1 and folders.is_group(str(loc[0])):
-            return f"none is chosen: {loc[0]}=NAME (known: {', '.join(folders.options(str(loc[0])))})"
-        return f"is missing, allowed: {kind.words()}" if kind else "is missing"
-    if code == "union_tag_not_found":
-        return f"is missing, allowed: {', '.join(map(str, kind.choices)) if kind else 'a text'}"
-    if code == "union_tag_invalid":
-        tag, tags = details["ctx"]["tag"], [str(choice) for choice in kind.choices] if kind else []
-        return f"found {tag!r}, allowed: {', '.join(tags)}" + _did_you_mean(tag, tags)
-    if code == "value_error":
-        return details["msg"].removeprefix("Value error, ")
-    if kind is None or kind.is_open:
-        return f"found {_found(details['input'])}: {details['msg']}"
-    close = _did_you_mean(details["input"], [str(choice) for choice in kind.choices])
-    return f"found {_found(details['input'])}, allowed: {kind.words()}{close}"
-
-
-def _did_you_mean(found: Any, choices: list[str]) -> str:
-    close = nearest(found, choices) if isinstance(found, str) else []
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def _found(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}…"
+    if details["type"] == "missing" and len(loc) == 1 and folders.is_group(str(loc[0])):
+        return f"none is chosen: {loc[0]}=NAME (known: {', '.join(folders.options(str(loc[0])))})"
+    return sentence(details, kind_at(loc))
 
 
 def _misread(place: Place, value: Any, loc: Loc) -> str:
@@ -167,4 +118,4 @@ def _misread(place: Place, value: Any, loc: Loc) -> str:
         return ""
     if kind.choices and place.plain not in kind.choices:
         return ""
-    return f' (unquoted {place.plain} is read as {_found(value)}: quote it, "{place.plain}")'
+    return f' (unquoted {place.plain} is read as {in_words(value)}: quote it, "{place.plain}")'

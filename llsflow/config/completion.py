@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llsflow.config.fields import ROOT, Kind, kind_at
+from llsflow.config.fields import ROOT, kind_at
 from llsflow.config.folders import EXPERIMENT, Folders
+from llsflow.schema.kinds import Kind
 
 PREFIXES = ("++", "+", "~")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from llsflow.errors import ConfigError, Mistake
 from llsflow.home import storage_errors, write_aside
+from llsflow.schema.kinds import nearest
 
 EXPERIMENT = "experiment"
 CONF_SCHEME = "conf://"
@@ -20,12 +20,6 @@ def packaged_conf() -> Path:
     """Return the conf folder that comes with llsflow: inside the package (wheel), or beside it (checkout)."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
-
-
-def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> list[str]:
-    """Return the known word that looks most like `word`, if one is at least so much `alike` (0 to 1)."""
-    by_lower = {name.lower(): name for name in known}
-    return [by_lower[hit] for hit in difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=alike)]
 
 
 def shown(path: Path) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llsflow.config.fields import Kind, kind_at, known_keys
-from llsflow.config.folders import Folders, nearest
+from llsflow.config.fields import kind_at, known_keys
+from llsflow.config.folders import Folders
 from llsflow.config.report import ABSENT, Place, Report, command_line, dotted
 from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Loc
+from llsflow.schema.kinds import Kind, nearest
 
 SURE = 0.8
 """How alike two whole dotted keys must be: they share much anyway."""

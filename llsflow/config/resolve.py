@@ -10,10 +10,10 @@ from omegaconf import Container, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError, OmegaConfBaseException
 
 from llsflow.config.fields import known_keys
-from llsflow.config.folders import nearest
 from llsflow.config.report import MISSING, Report, dotted
 from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Loc
+from llsflow.schema.kinds import nearest
 
 ENVIRONMENT = "oc.env"
 _MARK = "\x00environment\x00"
