@@ -106,7 +106,9 @@ class Reconciler:
             self._end(job, JobStatus.FAILED, f"{why}, {crashes} times: {status.message or 'without a word'}")
         else:
             logger.info("job %s goes on: %s", job.job_id, why)
-            self.store.jobs.update(job.job_id, only_if=UNDER_WAY, resources={**(job.resources or {}), "crashes": crashes})
+            self.store.jobs.update(
+                job.job_id, only_if=UNDER_WAY, resources={**(job.resources or {}), "crashes": crashes}
+            )
             self._submit(job)
 
     def _submit(self, job: StoredJob) -> None:
@@ -129,4 +131,3 @@ class Reconciler:
 def _was_here(job: StoredJob) -> bool:
     """Return whether the process of the job was one of this machine, so that its lock tells whether it lives."""
     return job.status is JobStatus.IN_PROGRESS and (job.resources or {}).get("host") == platform.node()
-

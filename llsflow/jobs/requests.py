@@ -69,7 +69,7 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
         experiment = Experiment(
             name=request.job_uuid,
             description="Fine-tuning job of the API.",
-            model=_model(model_id, names),
+            model=known_model(model_id, names),
             dataset=training,
             datasets=datasets,
             recipe=Recipe.model_validate(recipe),
@@ -87,7 +87,7 @@ def preference_optimisation(request: PreferenceOptimizeRequest, names: Names) ->
         ConfigError: always: preference optimisation is not available yet.
         NotFoundError: the model to start from is not there.
     """
-    _model(request.finetuned_model, names)
+    known_model(request.finetuned_model, names)
     message = "preference optimisation is not available yet: use supervised-fine-tune"
     raise ConfigError([*_search_mistakes(request.hyperparam_search_config), Mistake("algorithm_config", message)])
 
@@ -108,7 +108,7 @@ def evaluation(
     """
     candidate = config.eval_candidate
     assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
-    model = _model(candidate.model, names)
+    model = known_model(candidate.model, names)
     # a model may be asked for by the name of its file too
     named = config.model_copy(update={"eval_candidate": candidate.model_copy(update={"model": model.model_id})})
     experiment = Experiment(
@@ -133,6 +133,18 @@ def registered_datasets(experiment: Experiment) -> list[str]:
     return sorted(name for name in used if (catalogue[name].uri or "").startswith("store://"))
 
 
+def known_model(model_id: str, names: Names) -> ModelConfig:
+    """Return the model of that name.
+
+    Raises:
+        NotFoundError: there is none; names the nearest.
+    """
+    model = names.model(model_id)
+    if model is None:
+        raise NotFoundError(f"no model {model_id!r}{_near(model_id, names.models())}")
+    return model
+
+
 def _checked(experiment: Experiment) -> Experiment:
     mistakes = [Mistake(_place(loc), message) for loc, message in cross_checks(experiment)]
     if mistakes:
@@ -143,13 +155,6 @@ def _checked(experiment: Experiment) -> Experiment:
 def _place(loc: Sequence[str | int]) -> str:
     """Return where a field of the experiment stands in the request."""
     return ".".join(map(str, loc)).removeprefix("recipe.").removeprefix("benchmark.")
-
-
-def _model(model_id: str, names: Names) -> ModelConfig:
-    model = names.model(model_id)
-    if model is None:
-        raise NotFoundError(f"no model {model_id!r}{_near(model_id, names.models())}")
-    return model
 
 
 def _datasets(dataset_ids: Sequence[str | None], names: Names) -> dict[str, DatasetConfig]:

@@ -15,20 +15,15 @@ from llsflow.errors import ConflictError, LlsflowError, NotFoundError, Unavailab
 from llsflow.jobs import requests
 from llsflow.jobs.compiling import Compiled, write_config
 from llsflow.jobs.requests import Names
+from llsflow.jobs.rows import evaluate_rows
 from llsflow.jobs.state import UNDER_WAY
-from llsflow.jobs.views import checkpoint_view, job_view, listed, training_view
+from llsflow.jobs.views import checkpoint_model, checkpoint_view, conf_models
 from llsflow.plan import Submitter
-from llsflow.schema.benchmarks import BenchmarkConfig
+from llsflow.schema.benchmarks import Benchmark, BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.experiment import Experiment
-from llsflow.schema.jobs import (
-    Checkpoint,
-    Job,
-    JobStatus,
-    PostTrainingJob,
-    PostTrainingJobStatusResponse,
-    PreferenceOptimizeRequest,
-    SupervisedFineTuneRequest,
-)
+from llsflow.schema.jobs import Checkpoint, JobStatus, PreferenceOptimizeRequest, SupervisedFineTuneRequest
+from llsflow.schema.models import Model
+from llsflow.schema.scoring import EvaluateResponse
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store, StoredJob
 
@@ -37,15 +32,6 @@ EVALUATION = "eval"
 
 RETRY_SECONDS = 300.0
 """A client that repeats a request that names no job, and says that it does, means the job of these last seconds."""
-
-
-@dataclass(frozen=True)
-class BenchmarkFacts:
-    """A benchmark of the catalogue."""
-
-    benchmark_id: str
-    dataset_id: str
-    scoring_functions: list[str]
 
 
 @dataclass
@@ -58,12 +44,14 @@ class JobsService:
     names: Names
     compile: Callable[[Experiment], Compiled]
     """Compiles an experiment; where it may be long, in another process."""
-    benchmark: Callable[[str], BenchmarkFacts]
-    """Returns a benchmark; NotFoundError."""
+    benchmark: Callable[[str], Benchmark]
+    """Returns a benchmark of the catalogue; NotFoundError."""
+    engine_url: Callable[[], str]
+    """Returns where the inference engine answers; UnavailableError."""
     _starting: dict[str, threading.Lock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def fine_tune(self, request: SupervisedFineTuneRequest) -> PostTrainingJob:
+    def fine_tune(self, request: SupervisedFineTuneRequest) -> StoredJob:
         """Start a fine-tuning job; the same request again is the same job.
 
         Raises:
@@ -75,9 +63,9 @@ class JobsService:
         def experiment() -> Experiment:
             return requests.fine_tuning(request, self.server, self.names)
 
-        return listed(self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment))
+        return self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment)
 
-    def optimize(self, request: PreferenceOptimizeRequest) -> PostTrainingJob:
+    def optimize(self, request: PreferenceOptimizeRequest) -> StoredJob:
         """Start a job of preference optimisation: not available yet.
 
         Raises:
@@ -87,9 +75,9 @@ class JobsService:
         def experiment() -> Experiment:
             return requests.preference_optimisation(request, self.names)
 
-        return listed(self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment))
+        return self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment)
 
-    def evaluate(self, benchmark_id: str, config: BenchmarkConfig, *, retried: bool = False) -> Job:
+    def evaluate(self, benchmark_id: str, config: BenchmarkConfig, *, retried: bool = False) -> StoredJob:
         """Start an evaluation job.
 
         Args:
@@ -105,7 +93,7 @@ class JobsService:
         body = {"benchmark_id": benchmark_id, "benchmark_config": config.model_dump(mode="json")}
         with self._one_at_a_time(home.digest(body)):
             if retried and (known := self.store.jobs.recent(home.digest(body), RETRY_SECONDS)):
-                return job_view(known)
+                return known
             job_id = f"eval-{secrets.token_hex(8)}"
 
             def experiment() -> Experiment:
@@ -113,27 +101,24 @@ class JobsService:
                     job_id, benchmark_id, benchmark.dataset_id, benchmark.scoring_functions, config, self.names
                 )
 
-            return job_view(self._start(EVALUATION, job_id, body, experiment, benchmark_id))
+            return self._start(EVALUATION, job_id, body, experiment, benchmark_id)
 
-    def evaluation_job(self, benchmark_id: str, job_id: str) -> Job:
-        """Return an evaluation job of that benchmark.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        return job_view(self._evaluation(benchmark_id, job_id))
-
-    def training_job(self, job_id: str) -> PostTrainingJobStatusResponse:
-        """Return a training job.
+    def job(self, job_id: str, kind: str, benchmark_id: str | None = None) -> StoredJob:
+        """Return a job of that kind, and of that benchmark where one is named.
 
         Raises:
             NotFoundError: there is none.
         """
-        return training_view(self._job(TRAINING, job_id), self.checkpoints(job_id))
+        job = self.store.jobs.get(job_id)
+        if job is None or job.kind != kind:
+            raise NotFoundError(f"no {kind} job {job_id!r}")
+        if benchmark_id is not None and job.benchmark_id != benchmark_id:
+            raise NotFoundError(f"no job {job_id!r} of benchmark {benchmark_id!r}")
+        return job
 
-    def training_jobs(self) -> list[PostTrainingJob]:
-        """Return every training job, the newest first."""
-        return [listed(job) for job in self.store.jobs.list(TRAINING)]
+    def all(self, kind: str) -> list[StoredJob]:
+        """Return every job of a kind, the newest first."""
+        return self.store.jobs.list(kind)
 
     def checkpoints(self, job_id: str) -> list[Checkpoint]:
         """Return what a training job has made so far, in the order of its steps.
@@ -141,80 +126,57 @@ class JobsService:
         Raises:
             NotFoundError: there is no such job.
         """
-        self._job(TRAINING, job_id)
+        self.job(job_id, TRAINING)
         return [checkpoint_view(checkpoint) for checkpoint in self.store.jobs.checkpoints(job_id)]
 
-    def config(self, job_id: str) -> str:
-        """Return the YAML of a job of any kind.
-
-        Raises:
-            NotFoundError: there is no such job.
-        """
-        job = self.store.jobs.get(job_id)
-        if job is None:
-            raise NotFoundError(f"no job {job_id!r}")
-        return job.config
-
-    def result(self, benchmark_id: str, job_id: str) -> bytes:
+    def result(self, job_id: str, benchmark_id: str) -> bytes:
         """Return the EvaluateResponse of a completed evaluation, as JSON.
 
         Raises:
             NotFoundError: there is no such job.
             ConflictError: it has not completed, and what it does.
         """
-        job = self._evaluation(benchmark_id, job_id)
+        job = self.job(job_id, EVALUATION, benchmark_id)
         found = self.store.jobs.result(job_id) if job.status is JobStatus.COMPLETED else None
         if found is None:
             why = f": {job.error}" if job.error else ""
             raise ConflictError(f"job {job_id} has no result: it is {job.status}{why}")
         return found
 
-    def cancel_training(self, job_id: str) -> None:
-        """Have a training job stopped at its next step boundary; its checkpoints stay.
+    def cancel(self, job_id: str, kind: str, benchmark_id: str | None = None) -> None:
+        """Have a job stopped at its next step boundary; its checkpoints and the rows that were answered stay.
 
         Raises:
             NotFoundError: there is no such job.
             ConflictError: it has ended.
         """
-        self._cancel(self._job(TRAINING, job_id))
-
-    def cancel_evaluation(self, benchmark_id: str, job_id: str) -> None:
-        """Have an evaluation job stopped; the rows that were answered stay.
-
-        Raises:
-            NotFoundError: there is no such job.
-            ConflictError: it has ended.
-        """
-        self._cancel(self._evaluation(benchmark_id, job_id))
-
-    def _job(self, kind: str, job_id: str) -> StoredJob:
-        job = self.store.jobs.get(job_id)
-        if job is None or job.kind != kind:
-            raise NotFoundError(f"no {kind} job {job_id!r}")
-        return job
-
-    def _evaluation(self, benchmark_id: str, job_id: str) -> StoredJob:
-        job = self._job(EVALUATION, job_id)
-        if job.benchmark_id != benchmark_id:
-            raise NotFoundError(f"no job {job_id!r} of benchmark {benchmark_id!r}")
-        return job
-
-    def _cancel(self, job: StoredJob) -> None:
-        asked = self.store.jobs.update(job.job_id, only_if=UNDER_WAY, cancel_requested=True)
+        job = self.job(job_id, kind, benchmark_id)
+        asked = self.store.jobs.update(job_id, only_if=UNDER_WAY, cancel_requested=True)
+        if not asked:
+            latest = self.store.jobs.get(job_id)
+            raise ConflictError(f"job {job_id} has ended already: it is {latest.status if latest else 'gone'}")
         # one that no process does yet has nothing to finish
         self.store.jobs.update(
-            job.job_id,
-            only_if=(JobStatus.SCHEDULED,),
-            status=JobStatus.CANCELLED,
-            completed_at=datetime.now(UTC),
+            job_id, only_if=(JobStatus.SCHEDULED,), status=JobStatus.CANCELLED, completed_at=datetime.now(UTC)
         )
-        if not asked:
-            latest = self.store.jobs.get(job.job_id)
-            raise ConflictError(f"job {job.job_id} has ended already: it is {latest.status if latest else 'gone'}")
         if job.flow_run_id:
             # the process of the job reads the store too: this is only the shorter way
             with contextlib.suppress(UnavailableError):
                 self.submitter.cancel(job.flow_run_id)
+
+    def evaluate_rows(self, benchmark_id: str, request: EvaluateRowsRequest) -> EvaluateResponse:
+        """Answer and score rows while the caller waits; a row that cannot be answered is told in its place.
+
+        Raises:
+            ConfigError, NotFoundError: it cannot be done, and why.
+            UnavailableError: the inference engine does not answer.
+        """
+        self.benchmark(benchmark_id)
+        return evaluate_rows(request, self.names, self.engine_url())
+
+    def models(self) -> list[Model]:
+        """Return every model: those of conf/model, and the checkpoints of every training job."""
+        return [*conf_models(), *(checkpoint_model(known) for known in self.store.jobs.all_checkpoints())]
 
     @contextlib.contextmanager
     def _one_at_a_time(self, name: str) -> Iterator[None]:
@@ -241,7 +203,9 @@ class JobsService:
             known = self.store.jobs.get(job_id)
             if known is not None:
                 if known.request_digest != digest:
-                    raise ConflictError(f"job {job_id!r} is there already, from a different request: choose another name")
+                    raise ConflictError(
+                        f"job {job_id!r} is there already, from a different request: choose another name"
+                    )
                 return known
             if not self.submitter.ready():
                 raise UnavailableError("no worker can take jobs now: Prefect is starting, or it is down")

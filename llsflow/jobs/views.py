@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llsflow import home
+from llsflow.models.catalogue import list_models
 from llsflow.schema.jobs import (
     Checkpoint,
     Job,
@@ -13,6 +14,7 @@ from llsflow.schema.jobs import (
     PostTrainingJobStatusResponse,
     PostTrainingMetric,
 )
+from llsflow.schema.models import Model
 from llsflow.store import StoredCheckpoint, StoredJob
 
 
@@ -72,6 +74,21 @@ def checkpoint_folder(checkpoint: StoredCheckpoint) -> Path:
     """Return the folder of a checkpoint: it moves from work/ to steps/ when its step is done."""
     folders = [home.home() / part / checkpoint.path for part in ("steps", "work")]
     return next((folder for folder in folders if folder.is_dir()), folders[0])
+
+
+def checkpoint_model(checkpoint: StoredCheckpoint) -> Model:
+    """Return a checkpoint as a model."""
+    return Model(
+        identifier=checkpoint.identifier,
+        id=checkpoint.identifier,
+        created=int(checkpoint.created_at.timestamp()),
+        metadata={"post_training_job_id": checkpoint.job_id, "step": checkpoint.step, "epoch": checkpoint.epoch},
+    )
+
+
+def conf_models() -> list[Model]:
+    """Return the models of conf/model that are complete."""
+    return [Model(identifier=model.model_id, id=model.model_id, provider_id="conf") for model in list_models()]
 
 
 def _progress(job: StoredJob) -> JobProgress | None:

@@ -24,6 +24,7 @@ from llsflow.store import Store, StoredJob
 
 logger = logging.getLogger("llsflow.jobs")
 
+
 @dataclass
 class JobWork:
     """One job under way in this process."""
@@ -131,9 +132,7 @@ class _ending:
             self._end(JobStatus.CANCELLED)
         else:
             # the server went down, not the job: whoever starts it again submits the job anew
-            self.store.jobs.update(
-                self.job.job_id, only_if=UNDER_WAY, status=JobStatus.SCHEDULED, flow_run_id=None
-            )
+            self.store.jobs.update(self.job.job_id, only_if=UNDER_WAY, status=JobStatus.SCHEDULED, flow_run_id=None)
 
     def _end(self, status: JobStatus, error: str | None = None) -> None:
         self.store.jobs.update(
