@@ -15,7 +15,7 @@ from llsflow.config.overrides import nearest_key
 from llsflow.config.report import ABSENT, Place, Report, dotted
 from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Experiment, Loc, cross_checks
-from llsflow.schema.kinds import in_words, nearest, sentence, untagged
+from llsflow.schema.kinds import in_words, mistake_in_words, nearest, untagged
 
 TARGET = "_target_"
 SWITCH = re.compile(r"^(on|off|yes|no|y|n)$", re.IGNORECASE)
@@ -109,7 +109,7 @@ def _referred(loc: Loc, tree: Tree) -> str:
 def _message(loc: Loc, details: ErrorDetails, folders: Folders) -> str:
     if details["type"] == "missing" and len(loc) == 1 and folders.is_group(str(loc[0])):
         return f"none is chosen: {loc[0]}=NAME (known: {', '.join(folders.options(str(loc[0])))})"
-    return sentence(details, kind_at(loc))
+    return mistake_in_words(details, kind_at(loc))
 
 
 def _misread(place: Place, value: Any, loc: Loc) -> str:

@@ -178,7 +178,7 @@ def untagged(loc: tuple[str | int, ...], root: Kind) -> tuple[tuple[str | int, .
     return tuple(clean), parent
 
 
-def sentence(details: ErrorDetails, kind: Kind | None) -> str:
+def mistake_in_words(details: ErrorDetails, kind: Kind | None) -> str:
     """Return what is wrong, in words: what was found and what is allowed; `kind` is what the place takes."""
     code = details["type"]
     if code == "missing":
