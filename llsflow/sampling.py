@@ -16,8 +16,10 @@ from llsflow.schema.sampling import (
 )
 
 
-def penalise(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+def penalise(logits: Tensor, seen: Tensor, penalty: float | Tensor) -> Tensor:
     """Return logits [b, v] with those of tokens `seen` [b, v] made less likely: divided if positive, else multiplied.
+
+    `penalty`: one for all, or one a row, [b, 1].
 
     Source: CTRL (arXiv:1909.05858), section 4.1, with the sign taken into account as transformers does.
     """

@@ -16,14 +16,20 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from llsflow.errors import ModelError
 from llsflow.sampling import choose, penalise
-from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams
+from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams, SamplingStrategy
 
 # Tokens of room that a full cache grows by; each growth copies the cache once.
 ROOM = 64
 
 Finish = Literal["stop", "length"]
+
+
+class StopCheck(Protocol):
+    """Whether the tokens made so far hold a text that ends the generation."""
+
+    def __call__(self, made: Sequence[int]) -> bool:
+        """Return whether they do."""
 
 
 @dataclass
@@ -36,34 +42,40 @@ class Row:
     limit: int
     """Most tokens to generate."""
     rng: random.Random
+    sampling: SamplingParams
+    stop: StopCheck | None = None
+    """Looks for the stop texts of `sampling`."""
     made: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    refused: str | None = None
+    """Why no token could be chosen; the row left the batch."""
+    dropped: bool = False
+    """Set by whoever no longer wants the answer, from any thread: the row leaves at the next step."""
 
     @property
     def number(self) -> int:
         """Return the row's number as people count, from 1."""
         return self.index + 1
 
+    @property
+    def going(self) -> bool:
+        """Return whether more tokens are wanted."""
+        return self.finish is None and self.refused is None and not self.dropped
 
-class StopCheck(Protocol):
-    """Whether the tokens made so far hold a text that ends the generation."""
+    def take(self, token: int, ends: frozenset[int]) -> None:
+        """Append a token, and end where it is one of `ends`, completes a stop text or is the last allowed."""
+        self.made.append(token)
+        if token in ends or (self.stop and self.stop(self.made)):
+            self.finish = "stop"
+        elif len(self.made) >= self.limit:
+            self.finish = "length"
 
-    def __call__(self, made: Sequence[int]) -> bool:
-        """Return whether they do."""
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What ends a row before its limit."""
-
-    tokens: frozenset[int]
-    text: StopCheck | None = None
-
-    def finish(self, row: Row) -> Finish | None:
-        """Return how the row ended with its last token; None: it goes on."""
-        if row.made[-1] in self.tokens or (self.text and self.text(row.made)):
-            return "stop"
-        return "length" if len(row.made) >= row.limit else None
+    def refuse(self) -> None:
+        """Leave because the logits are not numbers."""
+        self.refused = (
+            f"the model's output is not a number after {len(self.made)} tokens: its weights are damaged, or its "
+            "precision is too low (fp16 overflows where bf16 does not)"
+        )
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -201,75 +213,88 @@ def _parameters(model: PreTrainedModel) -> set[str]:
 
 
 class Chooser:
-    """Picks each row's next token as its sampling parameters say."""
+    """Picks each row's next token as its own sampling parameters say."""
 
-    def __init__(self, sampling: SamplingParams, rows: Sequence[Row], like: Tensor) -> None:
-        self.strategy = sampling.strategy
-        self.draws = not isinstance(sampling.strategy, GreedySamplingStrategy)
-        self.penalty = sampling.repetition_penalty or 1.0
+    def __init__(self, rows: Sequence[Row], like: Tensor) -> None:
+        penalties = [row.sampling.repetition_penalty or 1.0 for row in rows]
+        self.penalties = torch.tensor(penalties, dtype=like.dtype, device=like.device).unsqueeze(-1)  # [b, 1]
         self.seen: Tensor | None = None
-        if self.penalty != 1.0:
+        if any(penalty != 1.0 for penalty in penalties):
             self.seen = torch.zeros_like(like, dtype=torch.bool)  # [b, v]
             for place, row in enumerate(rows):
                 self.seen[place, torch.tensor(row.prompt, device=like.device)] = True
+        self.groups = _by_strategy(rows)
 
     def __call__(self, logits: Tensor, rows: Sequence[Row]) -> Tensor:
         """Return the next token [b] for logits [b, v]."""
         if self.seen is not None:
-            logits = penalise(logits, self.seen, self.penalty)
-        uniforms = [row.rng.random() for row in rows] if self.draws else [0.0]
-        drawn = torch.tensor(uniforms, dtype=torch.float64).to(logits.device) if self.draws else logits
-        tokens = choose(logits, self.strategy, drawn)
+            logits = penalise(logits, self.seen, self.penalties)
+        if len(self.groups) == 1:
+            tokens = _choose(logits, rows, next(iter(self.groups)))
+        else:
+            tokens = torch.empty(len(rows), dtype=torch.int64, device=logits.device)
+            for strategy, places in self.groups.items():
+                index = torch.tensor(places, device=logits.device)
+                tokens[index] = _choose(logits[index], [rows[place] for place in places], strategy)
         if self.seen is not None:
             self.seen.scatter_(1, tokens.unsqueeze(-1), True)
         return tokens
 
-    def keep(self, rows: list[int]) -> None:
-        """Go on with these rows of the batch only."""
+    def keep(self, places: list[int], rows: Sequence[Row]) -> None:
+        """Go on with these places of the batch only, which hold `rows`."""
+        self.groups = _by_strategy(rows)
         if self.seen is not None:
-            self.seen = self.seen[rows]
+            self.seen, self.penalties = self.seen[places], self.penalties[places]
+
+
+def _by_strategy(rows: Sequence[Row]) -> dict[SamplingStrategy, list[int]]:
+    groups: dict[SamplingStrategy, list[int]] = {}
+    for place, row in enumerate(rows):
+        groups.setdefault(row.sampling.strategy, []).append(place)
+    return groups
+
+
+def _choose(logits: Tensor, rows: Sequence[Row], strategy: SamplingStrategy) -> Tensor:
+    if isinstance(strategy, GreedySamplingStrategy):
+        return choose(logits, strategy, logits)
+    uniforms = torch.tensor([row.rng.random() for row in rows], dtype=torch.float64)
+    return choose(logits, strategy, uniforms.to(logits.device))
 
 
 @torch.inference_mode()
 def decode(
     model: PreTrainedModel,
     rows: Sequence[Row],
-    sampling: SamplingParams,
-    ending: Ending,
+    ends: frozenset[int],
     pad: int,
-    on_step: Callable[[int], None],
+    on_step: Callable[[Sequence[Row]], None],
 ) -> None:
-    """Generate for `rows` together until each has ended; `on_step` is told after each step how many just ended.
+    """Generate for `rows` together until each has ended; `on_step` is told after each step which just did.
 
-    Raises:
-        ModelError: the model's logits for a row are not numbers.
+    Args:
+        model: a causal language model.
+        rows: what to generate; each keeps what was made, and how it ended.
+        ends: tokens that end a row.
+        pad: fills the shorter prompts up.
+        on_step: called with the rows that left the batch: finished, refused or dropped.
     """
     going = list(rows)
     forward = make_forward(model, going, pad)
     chooser: Chooser | None = None
     while going:
         logits = forward.logits().float()
-        chooser = chooser or Chooser(sampling, going, logits)
-        _refuse_nan(logits, going)
+        chooser = chooser or Chooser(going, logits)
+        healthy = logits.amax(dim=-1).isfinite()  # the largest of numbers with a NaN among them is NaN
+        if not bool(healthy.all()):
+            logits = torch.where(healthy.unsqueeze(-1), logits, 0.0)  # something can be drawn, and is thrown away
         tokens = chooser(logits, going)
-        for row, token in zip(going, tokens.tolist(), strict=True):
-            row.made.append(token)
-            row.finish = ending.finish(row)
-        places = [place for place, row in enumerate(going) if row.finish is None]
-        on_step(len(going) - len(places))
+        for row, token, number in zip(going, tokens.tolist(), healthy.tolist(), strict=True):
+            row.take(token, ends) if number else row.refuse()
+        places = [place for place, row in enumerate(going) if row.going]
+        on_step([row for row in going if not row.going])
         forward.append(tokens)
         if len(places) < len(going):
             going = [going[place] for place in places]
             if going:
                 forward.keep(places)
-                chooser.keep(places)
-
-
-def _refuse_nan(logits: Tensor, rows: Sequence[Row]) -> None:
-    healthy = logits.amax(dim=-1).isfinite()  # the largest of numbers with a NaN among them is NaN
-    if not bool(healthy.all()):
-        row = rows[int(healthy.logical_not().nonzero()[0])]
-        raise ModelError(
-            f"row {row.number}: the model's output is not a number after {len(row.made)} tokens: its weights are "
-            "damaged, or its precision is too low (fp16 overflows where bf16 does not)"
-        )
+                chooser.keep(places, going)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import DataError, Mistake, ModelError, Stopped
@@ -78,83 +79,118 @@ class LocalModel:
         *,
         batch_size: int,
         seed: int = 0,
-        on_progress: Callable[[int], None] | None = None,
+        done: Mapping[int, Generation] = MappingProxyType({}),
+        on_generation: Callable[[int, Generation], None] | None = None,
         stopping: Callable[[], bool] | None = None,
     ) -> list[Generation]:
-        """Return one generation for each conversation, in their order.
+        """Return one generation for each conversation, in their order; those of `done` are not made again.
 
         The longest are generated first, so that too little memory shows at once. What a row is sampled from
-        depends on `seed` and its place alone, not on `batch_size`. `on_progress` is told how many are done.
+        depends on `seed` and its place alone, not on `batch_size` or `done`. `on_generation` is told each place and
+        its generation as it ends.
 
         Raises:
             DataError: rows that the chat template refuses or that do not fit the context, each with its number.
             ModelError: too little memory, or output that is not a number; names the rows.
             Stopped: `stopping` said so.
         """
-        from llsflow.models.decode import Ending, decode
-
         prompts = self._render(conversations)
         rows = self._rows(prompts, sampling, seed)
-        ending = Ending(self.ends, StopText(self.tokenizer, sampling.stop) if sampling.stop else None)
-        done = 0
+        made = dict(done)
 
-        def on_step(ended: int) -> None:
-            nonlocal done
-            done += ended
-            if ended and on_progress:
-                on_progress(done)
-            if stopping and stopping() and done < len(rows):
-                raise Stopped(f"stopped while generating: {done} of {len(rows)} rows were done")
+        def on_step(ended: Sequence[Row]) -> None:
+            for row in ended:
+                if row.refused:
+                    raise ModelError(f"row {row.number}: {row.refused}")
+                made[row.index] = self.generation(row, prompts[row.index])
+                if on_generation:
+                    on_generation(row.index, made[row.index])
+            if stopping and stopping() and len(made) < len(rows):
+                raise Stopped(f"stopped while generating: {len(made)} of {len(rows)} rows are done")
 
-        for batch in _batches(rows, batch_size):
+        for batch in _batches([row for row in rows if row.index not in made], batch_size):
             with _memory_named(batch):
-                decode(self.model, batch, sampling, ending, self.pad, on_step)
-        return [self._generation(row, prompts[row.index], sampling.stop) for row in rows]
+                self.decode(batch, on_step)
+        return [made[row.index] for row in rows]
 
-    def _render(self, conversations: Sequence[Conversation]) -> list[str]:
+    def decode(self, rows: Sequence[Row], on_step: Callable[[Sequence[Row]], None]) -> None:
+        """Generate for `rows` together; `on_step` is told after each step which rows left."""
+        from llsflow.models.decode import decode
+
+        decode(self.model, rows, self.ends, self.pad, on_step)
+
+    def render(self, conversation: Conversation) -> str:
+        """Return the conversation as the chat template writes it, with the assistant's turn opened.
+
+        Raises:
+            ValueError: the template refuses it.
+        """
         from jinja2 import TemplateError
 
-        prompts: list[str] = []
-        mistakes: list[Mistake] = []
-        for number, conversation in enumerate(conversations, start=1):
-            messages = [dict(message) for message in conversation]
-            try:
-                text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-                prompts.append(str(text))
-            except (TemplateError, TypeError, KeyError, ValueError) as error:
-                mistakes.append(Mistake(f"row {number}", f"the chat template refuses it: {error}"))
-        _refuse(mistakes)
-        return prompts
+        messages = [dict(message) for message in conversation]
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except (TemplateError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"the chat template refuses it: {error}") from error
 
-    def _rows(self, prompts: list[str], sampling: SamplingParams, seed: int) -> list[Row]:
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each prompt."""
+        if not prompts:
+            return []
+        encoded = self.tokenizer(list(prompts), add_special_tokens=False, return_attention_mask=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def row(self, ids: list[int], sampling: SamplingParams, *, seed: int, index: int = 0) -> Row:
+        """Return a prompt ready to be decoded.
+
+        Raises:
+            ValueError: it does not fit the context, or is empty.
+            ModelError: neither `sampling` nor the model says where to end.
+        """
         from llsflow.models.decode import Row
 
         if self.context_length is None and sampling.max_tokens is None:
             raise ModelError("max_tokens is null and the model's config.json names no context length: set max_tokens")
-        encoded: list[list[int]] = []
-        if prompts:
-            encoded = self.tokenizer(prompts, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-        rows, mistakes = [], []
-        for index, ids in enumerate(encoded):
-            left = None if self.context_length is None else self.context_length - len(ids)
-            limit = left if sampling.max_tokens is None else sampling.max_tokens
-            assert limit is not None  # noqa: S101 - one of the two is set: refused above
-            why = _misfit(len(ids), limit, sampling.max_tokens, self.context_length)
-            if why:
-                mistakes.append(Mistake(f"row {index + 1}", why))
-            rng = random.Random(f"{seed}/{index}")  # noqa: S311 - repeatable draws, not secrets
-            rows.append(Row(index, ids, limit, rng))
-        _refuse(mistakes)
-        return rows
+        left = None if self.context_length is None else self.context_length - len(ids)
+        limit = left if sampling.max_tokens is None else sampling.max_tokens
+        assert limit is not None  # noqa: S101 - one of the two is set: refused above
+        if why := _misfit(len(ids), limit, sampling.max_tokens, self.context_length):
+            raise ValueError(why)
+        rng = random.Random(f"{seed}/{index}")  # noqa: S311 - repeatable draws, not secrets
+        stop = StopText(self.tokenizer, sampling.stop) if sampling.stop else None
+        return Row(index, ids, limit, rng, sampling, stop)
 
-    def _generation(self, row: Row, prompt: str, stop: Sequence[str] | None) -> Generation:
+    def generation(self, row: Row, prompt: str) -> Generation:
+        """Return what a finished row came to; `prompt` is what was rendered for it."""
         if row.finish is None:
             raise RuntimeError(f"row {row.number} was never finished")
         ids = row.made[:-1] if row.made[-1] in self.ends else row.made
         text = _text(self.tokenizer, ids)
-        cuts = [text.find(end) for end in stop or () if end in text]
+        cuts = [text.find(end) for end in row.sampling.stop or () if end in text]
         finish = "stop" if cuts else row.finish
         return Generation(text[: min(cuts)] if cuts else text, len(row.made), finish, prompt)
+
+    def _render(self, conversations: Sequence[Conversation]) -> list[str]:
+        prompts: list[str] = []
+        mistakes: list[Mistake] = []
+        for number, conversation in enumerate(conversations, start=1):
+            try:
+                prompts.append(self.render(conversation))
+            except ValueError as error:
+                mistakes.append(Mistake(f"row {number}", str(error)))
+        _refuse(mistakes)
+        return prompts
+
+    def _rows(self, prompts: Sequence[str], sampling: SamplingParams, seed: int) -> list[Row]:
+        rows, mistakes = [], []
+        for index, ids in enumerate(self.encode(prompts)):
+            try:
+                rows.append(self.row(ids, sampling, seed=seed, index=index))
+            except ValueError as error:
+                mistakes.append(Mistake(f"row {index + 1}", str(error)))
+        _refuse(mistakes)
+        return rows
 
 
 class StopText:
@@ -189,6 +225,15 @@ def pick_device(device: str) -> str:
     return device
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether the error says that memory, the device's or the machine's, did not suffice."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
 class _memory_named:
     """Turn running out of memory into a sentence that names the rows and the way out."""
 
@@ -199,12 +244,7 @@ class _memory_named:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        import torch
-
-        short = isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-            isinstance(error, RuntimeError) and "allocate memory" in str(error)
-        )
-        if short:
+        if error is not None and out_of_memory(error):
             longest = max(len(row.prompt) + row.limit for row in self.batch)
             raise ModelError(
                 f"out of memory while generating {len(self.batch)} rows together (row {self.batch[0].number} and "

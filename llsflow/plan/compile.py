@@ -294,8 +294,8 @@ def _judge(step: Step, before: list[Step], previous: dict[str, Step]) -> Step:
     """Return the step with what will happen to it, and why."""
     if results.finished(step) is not None:
         return step.model_copy(update={"state": StepState.SKIP, "reason": "up to date"})
-    if results.begun(step):
-        return step.model_copy(update={"state": StepState.RESUME, "reason": "goes on from its last checkpoint"})
+    if where := results.begun(step):
+        return step.model_copy(update={"state": StepState.RESUME, "reason": where})
     running = {other.name for other in before if other.state is not StepState.SKIP}
     return step.model_copy(update={"state": StepState.RUN, "reason": _why(step, running, previous.get(step.name))})
 

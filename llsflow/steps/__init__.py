@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from llsflow.steps.context import StepContext
 
 PACKAGE = Path(__file__).parent.parent
+GENERATION = ("models/decode.py", "models/load.py", "models/local.py")
+"""What decides a model's answers."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ STEPS: dict[str, StepKind] = {
     "export": StepKind("llsflow.steps.export", ("models/load.py", "steps/export.py")),
     "evaluate": StepKind(
         "llsflow.steps.evaluate",
-        ("evals.py", "sampling.py", "scorers", "models", "steps/evaluate.py"),
+        ("evals.py", "sampling.py", "scorers", *GENERATION, "steps/evaluate.py"),
         retries=2,
     ),
     "compare": StepKind("llsflow.steps.compare", ("scorers/intervals.py", "steps/compare.py")),

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from llsflow import home
+from llsflow.data.conversation import Conversation
 from llsflow.data.dataset import DatasetSource, rows_of
-from llsflow.errors import Stopped
 from llsflow.evals import evaluate, per_row_table
 from llsflow.models.local import Generation, LocalModel
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import DatasetConfig
+from llsflow.steps import generations
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
 
@@ -30,22 +31,11 @@ def run(context: StepContext) -> dict[str, Any]:
     model = LocalModel.load(
         model_folder(context), dtype=settings["dtype"], device=where["device"], **where["tokenizer"]
     )
-    generations: list[Generation] = []
+    made: list[Generation] = []
 
-    def generate(conversations: list[Any]) -> list[str]:
-        generations.extend(
-            model.generate(
-                conversations,
-                candidate.sampling_params,
-                batch_size=benchmark.batch_size,
-                seed=settings["seed"],
-                on_progress=lambda done: context.report(Progress(done, len(rows), "rows")),
-                stopping=context.plan_run.stopping,
-            )
-        )
-        if len(generations) < len(rows):
-            raise Stopped(f"stopped after {len(generations)} of {len(rows)} rows")
-        return [generation.text for generation in generations]
+    def generate(conversations: list[Conversation]) -> list[str]:
+        made.extend(_generate(context, model, benchmark, conversations))
+        return [generation.text for generation in made]
 
     response = evaluate(
         rows,
@@ -54,7 +44,7 @@ def run(context: StepContext) -> dict[str, Any]:
         scoring_params=config.scoring_params,
         system_message=candidate.system_message.content if candidate.system_message else None,
     )
-    table = per_row_table(rows, [generation.prompt for generation in generations], response)
+    table = per_row_table(rows, [generation.prompt for generation in made], response)
     home.write_json(context.folder / "response.json", response.model_dump(mode="json"))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
     home.write_aside(context.folder / "rows.jsonl", lines)
@@ -63,6 +53,34 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
     context.run.log_table(table, "rows.json")
     return {"benchmark": benchmark.benchmark_id, "model": where["label"], "rows": len(rows), "scores": scores}
+
+
+def _generate(
+    context: StepContext, model: LocalModel, benchmark: ExperimentBenchmark, conversations: list[Conversation]
+) -> list[Generation]:
+    """Return a generation for each conversation, going on at the rows that an earlier try did not reach."""
+    candidate = benchmark.benchmark_config.eval_candidate
+    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    with generations.keeping(context.folder) as (found, keeper):
+        done = {index: generation for index, generation in found.items() if index < len(conversations)}
+        finished = len(done)
+        context.report(Progress(finished, len(conversations), "rows"))
+
+        def on_generation(index: int, generation: Generation) -> None:
+            nonlocal finished
+            finished += 1
+            keeper.add(index, generation)
+            context.report(Progress(finished, len(conversations), "rows"))
+
+        return model.generate(
+            conversations,
+            candidate.sampling_params,
+            batch_size=benchmark.batch_size,
+            seed=context.step.settings["seed"],
+            done=done,
+            on_generation=on_generation,
+            stopping=context.plan_run.stopping,
+        )
 
 
 def flat_metrics(prefix: str, scores: dict[str, dict[str, Any]]) -> dict[str, float]:

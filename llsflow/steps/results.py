@@ -11,6 +11,8 @@ from llsflow import home
 from llsflow.schema.plan import Step, StepResult
 
 RESULT = "result.json"
+GENERATIONS = "generations.jsonl"
+"""Of an evaluation: every answer, as it was made."""
 
 
 def final_folder(step: Step) -> Path:
@@ -46,9 +48,15 @@ def _intact(folder: Path, files: dict[str, int]) -> bool:
         return False
 
 
-def begun(step: Step) -> bool:
-    """Return whether an earlier try left work that the step goes on from."""
-    return any(work_folder(step).glob("checkpoints/step-*/checkpoint.json"))
+def begun(step: Step) -> str | None:
+    """Return where the step goes on, in words, when an earlier try left work to go on from."""
+    folder = work_folder(step)
+    if any(folder.glob("checkpoints/step-*/checkpoint.json")):
+        return "goes on from its last checkpoint"
+    generations = folder / GENERATIONS
+    if generations.is_file() and generations.stat().st_size:
+        return "goes on at its missing rows"
+    return None
 
 
 def commit(step: Step, result: StepResult) -> StepResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from llsflow.errors import DataError, ModelError, Stopped
 from llsflow.models.build import byte_tokenizer
-from llsflow.models.local import LocalModel, StopText, pick_device
+from llsflow.models.decode import Row
+from llsflow.models.local import Generation, LocalModel, StopText, pick_device
 from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
 
 TOKENIZER = byte_tokenizer()
@@ -198,7 +200,9 @@ def test_rows_that_do_not_fit_are_refused_together_before_anything_is_generated(
     told: list[int] = []
     rows = ask("short", "x" * 80, "short", "y" * 90)
     with pytest.raises(DataError) as caught:
-        llama.generate(rows, SamplingParams(max_tokens=20), batch_size=2, on_progress=told.append)
+        llama.generate(
+            rows, SamplingParams(max_tokens=20), batch_size=2, on_generation=lambda index, _: told.append(index)
+        )
     assert [mistake.where for mistake in caught.value.mistakes] == ["row 2", "row 4"]
     assert "prompt of 83 tokens and max_tokens 20: the model's context is 96" in str(caught.value)
     with pytest.raises(DataError, match=r"row 1: its prompt of 103 tokens leaves no room to answer.* context is 96"):
@@ -236,13 +240,70 @@ def test_damaged_weights_name_the_row() -> None:
             local.generate(ask("a", "Z", "b"), sampling, batch_size=3)
 
 
-def test_progress_counts_every_row_and_stopping_stops(llama: LocalModel) -> None:
-    told: list[int] = []
-    llama.generate(questions(11), SamplingParams(max_tokens=6), batch_size=4, on_progress=told.append)
-    assert told == sorted(set(told))
-    assert told[-1] == 11
-    with pytest.raises(Stopped, match=r"\d of 11 rows were done"):
+def test_every_generation_is_told_as_it_ends_and_stopping_stops(llama: LocalModel) -> None:
+    told: dict[int, Generation] = {}
+    generations = llama.generate(
+        questions(11), SamplingParams(max_tokens=6), batch_size=4, on_generation=told.__setitem__
+    )
+    assert [told[index] for index in range(11)] == generations
+    with pytest.raises(Stopped, match=r"\d of 11 rows are done"):
         llama.generate(questions(11), SamplingParams(max_tokens=6), batch_size=4, stopping=lambda: True)
+
+
+@pytest.mark.parametrize("done", [{0}, {10}, {1, 2, 3, 5, 8}, set(range(11))], ids=str)
+def test_going_on_at_the_missing_rows_gives_the_unbroken_answers(llama: LocalModel, done: set[int]) -> None:
+    sampling = SamplingParams(max_tokens=12, strategy=TopPSamplingStrategy(temperature=1.5, top_p=0.9))
+    whole = llama.generate(questions(11), sampling, batch_size=4, seed=5)
+    told: list[int] = []
+    again = llama.generate(
+        questions(11),
+        sampling,
+        batch_size=4,
+        seed=5,
+        done={index: whole[index] for index in done},
+        on_generation=lambda index, _: told.append(index),
+    )
+    assert again == whole
+    assert sorted(told) == sorted(set(range(11)) - done)
+
+
+def test_rows_of_one_batch_keep_their_own_sampling(llama: LocalModel) -> None:
+    """What the engine relies on: a row's answer is the same whoever shares its batch."""
+    draw = TopPSamplingStrategy(temperature=1.5, top_p=0.9)
+    kinds = [
+        SamplingParams(max_tokens=9),
+        SamplingParams(max_tokens=20, strategy=draw),
+        SamplingParams(max_tokens=14, repetition_penalty=1.7),
+        SamplingParams(max_tokens=17, strategy=TopKSamplingStrategy(top_k=30), stop=["a"]),
+        SamplingParams(max_tokens=20, strategy=draw, repetition_penalty=1.3),
+    ]
+    asked = questions(10)
+    prompts = [llama.render(conversation) for conversation in asked]
+
+    def row(index: int, ids: list[int]) -> Row:
+        return llama.row(ids, kinds[index % len(kinds)], seed=index)
+
+    together = [row(index, ids) for index, ids in enumerate(llama.encode(prompts))]
+    llama.decode(together, lambda ended: None)
+    for index, (mixed, conversation) in enumerate(zip(together, asked, strict=True)):
+        (alone,) = llama.generate([conversation], kinds[index % len(kinds)], batch_size=1, seed=index)
+        assert llama.generation(mixed, alone.prompt) == alone
+
+
+def test_a_dropped_row_leaves_and_the_others_go_on(llama: LocalModel) -> None:
+    unending = LocalModel(llama.model, llama.tokenizer)
+    unending.ends = frozenset()
+    rows = [unending.row(ids, SamplingParams(max_tokens=20), seed=0) for ids in unending.encode(["ab", "cd", "ef"])]
+    left: list[Row] = []
+
+    def on_step(ended: Sequence[Row]) -> None:
+        left.extend(ended)
+        rows[1].dropped = len(rows[1].made) == 4
+
+    unending.decode(rows, on_step)
+    assert [len(row.made) for row in rows] == [20, 5, 20]
+    assert left[0] is rows[1]
+    assert rows[1].finish is None
 
 
 def test_no_rows_no_generations(llama: LocalModel) -> None:
