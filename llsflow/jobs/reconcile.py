@@ -81,9 +81,11 @@ class Reconciler:
             return
         status = statuses.get(job.flow_run_id, FlowStatus(FlowState.UNKNOWN))
         # what was under way before this server started has lost its worker, whatever Prefect last heard of it
-        if status.state in GONE or (not self._recovered or _was_here(job)):
-            if not alive(job.job_id):
-                self._lost(job, status)
+        under_way = status.state not in GONE
+        if under_way and self._recovered and not _was_here(job):
+            return
+        if not alive(job.job_id):
+            self._lost(job, status)
 
     def _lost(self, job: StoredJob, status: FlowStatus) -> None:
         """Decide what becomes of a job that no process does any more."""
