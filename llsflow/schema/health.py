@@ -1,0 +1,44 @@
+"""How the server is."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from llsflow.schema.base import Record
+
+
+class PartState(StrEnum):
+    """How a part of the server is."""
+
+    OK = "ok"
+    STARTING = "starting"
+    DOWN = "down"
+    OFF = "off"
+    """Not asked for."""
+
+
+class HealthPart(Record):
+    """A part of the server."""
+
+    state: PartState
+    since: datetime | None = None
+    """When it came into this state."""
+    why: str | None = None
+    """What is wrong, in words."""
+    url: str | None = None
+    """Where it answers."""
+
+
+class HealthInfo(Record):
+    """How the server is; `parts` only for those who may come in."""
+
+    status: PartState
+    """ok: requests are answered; the parts say what else works."""
+    parts: dict[str, HealthPart] = {}
+
+
+class VersionInfo(Record):
+    """What the server is."""
+
+    version: str
