@@ -1,0 +1,182 @@
+"""The connection: SQLite or PostgreSQL, short transactions, and errors in words."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, create_engine, event, func, make_url, select
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from llsflow.errors import ConfigError, Mistake, StorageError, UnavailableError
+from llsflow.home import storage_errors
+from llsflow.store.turns import Turns
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+BUSY_SECONDS = 60
+"""How long a writer waits for those of other processes."""
+
+_ALLOWED = "sqlite:////folder/store.db or postgresql://user:password@host:port/database"
+
+
+class Database:
+    """One database, its pool of connections, and its way to write."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare the pool; nothing is connected yet.
+
+        Raises:
+            ConfigError: the URL is no store's.
+        """
+        self.url = _checked(url)
+        # user, host and database: what follows ? may hold a password too
+        self.url_shown = self.url.set(query={}).render_as_string(hide_password=True)
+        self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._turns = Turns()
+        self.engine = create_engine(
+            self.url,
+            connect_args=_SQLITE_ARGUMENTS if self.sqlite else {"connect_timeout": 5},
+            pool_size=8,
+            max_overflow=56,
+            pool_use_lifo=True,
+            pool_pre_ping=not self.sqlite,
+            hide_parameters=True,  # rows and bodies stay out of messages and logs
+        )
+        if self.sqlite:
+            event.listen(self.engine, "connect", _set_up_sqlite)
+            event.listen(self.engine, "begin", _begin_sqlite)
+            self._reader = self.engine
+        else:
+            self._reader = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._writer = self.engine.execution_options(write="durable")
+        self._loose_writer = self.engine.execution_options(write="loose")
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a connection on which each statement sees the newest state, without waiting for a writer."""
+        with self._errors(), self._reader.connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """Give a transaction: committed at the end, and then on disk; undone when an exception leaves it.
+
+        One that is not durable is on disk when the next durable one is.
+        """
+        engine = self._writer if durable else self._loose_writer
+        with self._errors(), self._turns if self.sqlite else contextlib.nullcontext(), engine.begin() as connection:
+            if not (durable or self.sqlite):
+                connection.exec_driver_sql("SET LOCAL synchronous_commit TO off")
+            yield connection
+
+    def lock_name(self, connection: Connection, kind: str, name: str) -> None:
+        """Keep every other transaction from making the same thing until this one ends.
+
+        SQLite has one writer at a time anyway.
+        """
+        if not self.sqlite:
+            number = int.from_bytes(hashlib.sha256(f"{kind} {name}".encode()).digest()[:8], "big", signed=True)
+            connection.execute(select(func.pg_advisory_xact_lock(number)))
+
+    def prepare(self) -> None:
+        """Make the folder of an SQLite file.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        if self.sqlite and self.url.database:
+            folder = Path(self.url.database).parent
+            with storage_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self.engine.dispose()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            if isinstance(cause, sqlite3.Error):
+                self._raise_sqlite(cause)
+            # without the chain: a driver's message may quote the connection string
+            raise UnavailableError(f"the store {self.url_shown} does not answer: {self._words(cause)}") from None
+
+    def _raise_sqlite(self, error: sqlite3.Error) -> None:
+        name = getattr(error, "sqlite_errorname", "")
+        file = Path(self.url.database or "")
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            raise StorageError(f"{file} is not a store, or is damaged: {error}; move it away or restore it") from None
+        if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            with storage_errors(file.parent):
+                raise StorageError(f"cannot write to {file}: {error}; free space or change its permissions") from None
+
+    def _words(self, error: BaseException | None) -> str:
+        words = (str(error).splitlines() or ["no reason given"])[0]
+        return words.replace(self.url.password, "***") if isinstance(self.url.password, str) else words
+
+
+_SQLITE_ARGUMENTS: dict[str, Any] = {
+    "isolation_level": None,  # transactions begin where we say so, never by themselves
+    "timeout": BUSY_SECONDS,
+    "check_same_thread": False,  # the pool hands a connection to one thread at a time
+}
+
+
+def _set_up_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.execute("PRAGMA journal_size_limit=67108864")
+    cursor.close()
+    entry.info["durable"] = True
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the write lock at once: a transaction that reads first could lose its right to write."""
+    write = connection.get_execution_options().get("write")
+    if write is None:
+        return
+    durable = write == "durable"
+    if connection.info["durable"] != durable:  # SQLite takes this only outside a transaction
+        connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        connection.info["durable"] = durable
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _checked(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise _refused("is not a URL") from None
+    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        _require_psycopg()
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("sqlite", "sqlite+pysqlite"):
+        raise _refused(f"names the database {url.drivername!r}")
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise _refused("names no file: jobs run in processes of their own and read the same store")
+    return url
+
+
+def _refused(found: str) -> ConfigError:
+    return ConfigError([Mistake("LLSFLOW_STORE_URL", f"{found}; allowed: {_ALLOWED}")])
+
+
+def _require_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        raise ConfigError(
+            [Mistake("LLSFLOW_STORE_URL", "PostgreSQL needs psycopg: pip install 'llsflow[postgres]'")]
+        ) from None

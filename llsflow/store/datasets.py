@@ -1,0 +1,249 @@
+"""Registered data sets and their rows."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
+
+from llsflow.errors import NotFoundError
+from llsflow.store import owners
+from llsflow.store.chunks import MAX_ROWS, Chunk, pack
+from llsflow.store.database import Database
+from llsflow.store.imports import RowImport, chunk_values, find
+from llsflow.store.records import Batch, Page, StoredDataset
+from llsflow.store.rows import EMPTY, chain
+from llsflow.store.tables import datasets, row_chunks, row_sets
+
+SPAN_ROWS = 2 * MAX_ROWS
+"""Rows that one statement reads."""
+TAIL_ROWS = 128
+TAIL_BYTES = 1 << 14
+"""A last chunk below both is written anew together with what is appended: rows that come singly stay in few chunks."""
+SWEEP_CHUNKS = 64
+"""Chunks that one transaction removes."""
+
+
+class Datasets:
+    """The data sets of a store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._closing = threading.Event()
+
+    def get(self, dataset_id: str) -> StoredDataset | None:
+        """Return the data set, or None."""
+        with self._database.read() as connection:
+            return find(connection, dataset_id)
+
+    def list(self) -> Sequence[StoredDataset]:
+        """Return every data set, in the order of registration."""
+        with self._database.read() as connection:
+            every = select(datasets).order_by(datasets.c.created_at, datasets.c.dataset_id)
+            return [_record(row) for row in connection.execute(every).mappings()]
+
+    def import_rows(self) -> RowImport:
+        """Return a new import: rows that nobody sees until they are published."""
+        return RowImport(self._database, self._remove_rows)
+
+    def append(self, dataset_id: str, batch: Batch) -> StoredDataset:
+        """Add rows at the end, all or none, on disk when this returns.
+
+        Raises:
+            NotFoundError: there is no such data set.
+        """
+        with self._database.write() as connection:
+            row = _locked(connection, dataset_id)
+            if not batch.lines:
+                return _record(row)
+            tail, before = _tail(connection, row)
+            lines = [*tail.payload.split(b"\n"), *batch.lines] if tail else batch.lines
+            chunks = pack(lines, tail.first_row if tail else row["num_rows"], before)
+            if tail:
+                connection.execute(_DELETE_CHUNK, {"key": row["set_key"], "first": tail.first_row})
+            connection.execute(insert(row_chunks), [chunk_values(row["set_key"], chunk) for chunk in chunks])
+            changed = {
+                "num_rows": row["num_rows"] + len(batch.lines),
+                "characters": row["characters"] + batch.characters,
+                "turns": row["turns"] + batch.turns,
+                "digest": chunks[-1].digest,
+            }
+            connection.execute(update(datasets).where(datasets.c.dataset_id == dataset_id).values(changed))
+            return _record({**row, **changed})
+
+    def page(self, dataset_id: str, start: int, limit: int, max_bytes: int | None = None) -> Page:
+        """Return up to `limit` rows from index `start`; at least one where there is one, however large.
+
+        Raises:
+            NotFoundError: there is no such data set.
+        """
+        lines: builtins.list[bytes] = []
+        size = 0
+        with self._database.read() as connection:
+            key, total = _place(connection, dataset_id)
+            stop = min(start + limit, total)
+            for span in _spans(connection, dataset_id, key, start, stop):
+                for line in span:
+                    size += len(line)
+                    if lines and max_bytes is not None and size > max_bytes:
+                        return Page(lines, total)
+                    lines.append(line)
+        return Page(lines, total)
+
+    def read(self, dataset_id: str, rows: int | None = None) -> Iterator[bytes]:
+        """Return the lines of the first `rows` rows, or of those that are there now; no transaction stays open.
+
+        Raises:
+            NotFoundError: there is no such data set, or it is deleted while it is read.
+        """
+        with self._database.read() as connection:
+            key, total = _place(connection, dataset_id)
+        return self._lines(dataset_id, key, total if rows is None else min(rows, total))
+
+    def _lines(self, dataset_id: str, key: int, stop: int) -> Iterator[bytes]:
+        for start in range(0, stop, SPAN_ROWS):
+            with self._database.read() as connection:
+                spans = [*_spans(connection, dataset_id, key, start, min(start + SPAN_ROWS, stop))]
+            for span in spans:
+                yield from span
+
+    def digest_at(self, dataset_id: str, rows: int) -> str | None:
+        """Return the digest of the first `rows` rows; None where there are fewer.
+
+        Raises:
+            NotFoundError: there is no such data set.
+        """
+        with self._database.read() as connection:
+            key, total = _place(connection, dataset_id)
+            if rows == 0:
+                return EMPTY
+            if rows > total:
+                return None
+            # the chunk that holds the last of them, and the one before it
+            found = connection.execute(_LAST, {"key": key, "before": rows}).all()
+            whole = [chunk for chunk in found if chunk.first_row + chunk.num_rows <= rows]
+            digest, done = (whole[0].digest, whole[0].first_row + whole[0].num_rows) if whole else (EMPTY, 0)
+            for span in _spans(connection, dataset_id, key, done, rows):
+                digest = chain(digest, span)
+        return digest
+
+    def delete(self, dataset_id: str) -> bool:
+        """Remove the data set and return whether it was there; its rows go after it, in short transactions."""
+        with self._database.write() as connection:
+            key = connection.execute(
+                select(datasets.c.set_key).where(datasets.c.dataset_id == dataset_id).with_for_update()
+            ).scalar()
+            if key is None:
+                return False
+            connection.execute(delete(datasets).where(datasets.c.set_key == key))
+            connection.execute(update(row_sets).where(row_sets.c.set_key == key).values(owner=""))
+        self._remove_rows(key)
+        return True
+
+    def abandoned(self) -> Sequence[int]:
+        """Return the keys of row sets that nobody will ever see: dropped, or of an import whose process died."""
+        with self._database.read() as connection:
+            found = connection.execute(select(row_sets).where(row_sets.c.owner.is_not(None))).all()
+        return [row.set_key for row in found if not (row.owner and owners.lives(row.owner, row.started_at))]
+
+    def sweep(self) -> None:
+        """Remove the rows of every abandoned set."""
+        for key in self.abandoned():
+            self._remove_rows(key)
+
+    def stop_sweeping(self) -> None:
+        """Have a sweep stop after its current transaction; what is left is removed when the store is next opened."""
+        self._closing.set()
+
+    def _remove_rows(self, key: int) -> None:
+        with self._database.write(durable=False) as connection:
+            connection.execute(update(row_sets).where(row_sets.c.set_key == key).values(owner=""))
+        while not self._closing.is_set():
+            with self._database.write(durable=False) as connection:
+                firsts = connection.execute(_SOME_CHUNKS, {"key": key}).scalars().all()
+                if not firsts:
+                    connection.execute(delete(row_sets).where(row_sets.c.set_key == key))
+                    return
+                connection.execute(
+                    delete(row_chunks).where(row_chunks.c.set_key == key, row_chunks.c.first_row <= firsts[-1])
+                )
+
+
+def _record(row: Mapping[Any, Any]) -> StoredDataset:
+    return StoredDataset(**{name: value for name, value in row.items() if name != "set_key"})
+
+
+def _missing(dataset_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no data set {dataset_id!r}")
+
+
+def _locked(connection: Connection, dataset_id: str) -> Mapping[Any, Any]:
+    row = (
+        connection.execute(select(datasets).where(datasets.c.dataset_id == dataset_id).with_for_update())
+        .mappings()
+        .first()
+    )
+    if row is None:
+        raise _missing(dataset_id)
+    return row
+
+
+_chunk = row_chunks.c
+_of_set = _chunk.set_key == bindparam("key")
+_PLACE = select(datasets.c.set_key, datasets.c.num_rows).where(datasets.c.dataset_id == bindparam("id"))
+_inner = row_chunks.alias().c
+_SPAN = (
+    select(_chunk.first_row, _chunk.payload)
+    .where(
+        _of_set,
+        _chunk.first_row
+        >= select(func.max(_inner.first_row))
+        .where(_inner.set_key == bindparam("key"), _inner.first_row <= bindparam("start"))
+        .scalar_subquery(),
+        _chunk.first_row < bindparam("stop"),
+    )
+    .order_by(_chunk.first_row)
+)
+_LAST = (
+    select(_chunk.first_row, _chunk.num_rows, _chunk.digest, func.length(_chunk.payload).label("size"))
+    .where(_of_set, _chunk.first_row < bindparam("before"))
+    .order_by(_chunk.first_row.desc())
+    .limit(2)
+)
+_PAYLOAD = select(_chunk.payload).where(_of_set, _chunk.first_row == bindparam("first"))
+_DELETE_CHUNK = delete(row_chunks).where(_of_set, _chunk.first_row == bindparam("first"))
+_SOME_CHUNKS = select(_chunk.first_row).where(_of_set).order_by(_chunk.first_row).limit(SWEEP_CHUNKS)
+
+
+def _place(connection: Connection, dataset_id: str) -> tuple[int, int]:
+    """Return the key of the data set's rows, and how many there are."""
+    found = connection.execute(_PLACE, {"id": dataset_id}).first()
+    if found is None:
+        raise _missing(dataset_id)
+    return found.set_key, found.num_rows
+
+
+def _spans(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[list[bytes]]:
+    """Give the lines of the rows from `start` to before `stop`, a chunk's at a time."""
+    while start < stop:
+        found = connection.execute(_SPAN, {"key": key, "start": start, "stop": min(stop, start + SPAN_ROWS)}).all()
+        if not found:  # deleted since its place was looked up
+            raise _missing(dataset_id)
+        for first, payload in found:
+            lines = payload.split(b"\n")[start - first : stop - first]
+            start += len(lines)
+            yield lines
+
+
+def _tail(connection: Connection, row: Mapping[Any, Any]) -> tuple[Chunk | None, str]:
+    """Return the last chunk where it is to be written anew, and the digest of all rows before it (else of all)."""
+    found = connection.execute(_LAST, {"key": row["set_key"], "before": row["num_rows"]}).all()
+    if not found or found[0].num_rows >= TAIL_ROWS or found[0].size >= TAIL_BYTES:
+        return None, row["digest"]
+    last = found[0]
+    payload = connection.execute(_PAYLOAD, {"key": row["set_key"], "first": last.first_row}).scalar_one()
+    before = found[1].digest if len(found) > 1 else EMPTY
+    return Chunk(last.first_row, last.num_rows, last.digest, payload), before
