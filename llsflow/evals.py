@@ -17,6 +17,8 @@ from llsflow.scorers import check_params, score_rows
 Row = Mapping[str, Any]
 Generate = Callable[[list[Conversation]], Sequence[str | Mapping[str, Any]]]
 """n conversations -> n generations in the same order: a text, or a record with `generated_answer` and more."""
+Complete = Callable[[Conversation, int], str]
+"""A conversation and its row's place, from 0 -> the answer; ValueError: this row cannot be answered, and why."""
 
 _MISTAKES_TOLD = 20
 
@@ -26,7 +28,8 @@ class Question:
     """What one row asks of the model, and the answer that counts."""
 
     conversation: Conversation
-    expected: str
+    expected: str | None
+    """null: the row cannot be used."""
     weight: float | None = None
     """How often the row counts in a weighted average; null: once."""
 
@@ -39,15 +42,12 @@ def questions(
     Raises:
         DataError: no rows, or rows that cannot be used: each with its number, counted from 1.
     """
-    before: Conversation = [] if system_message is None else [Message(role="system", content=system_message)]
     asked, mistakes = [], []
     for number, row in enumerate(rows[:num_examples], start=1):
         try:
-            conversation, expected = evaluation_row(row)
+            asked.append(_question(row, system_message))
         except ValueError as error:
             mistakes.append(Mistake(f"evaluation row {number}", str(error)))
-            continue
-        asked.append(Question([*before, *conversation], expected, row.get("weight")))
     if len(mistakes) > _MISTAKES_TOLD:
         rest = Mistake("", f"and {len(mistakes) - _MISTAKES_TOLD} more rows that cannot be used")
         mistakes = [*mistakes[:_MISTAKES_TOLD], rest]
@@ -82,6 +82,77 @@ def evaluate(
     return EvaluateResponse(
         generations=generations, scores=score_generations(asked, generations, scoring_functions, params)
     )
+
+
+def evaluate_each(
+    rows: Sequence[Row],
+    complete: Complete,
+    scoring_functions: Sequence[str],
+    *,
+    scoring_params: Mapping[str, ScoringFnParams] | None = None,
+    system_message: str | None = None,
+    concurrency: int = 8,
+) -> EvaluateResponse:
+    """Return answers and scores of rows that are answered each by itself, `concurrency` at a time.
+
+    A row that cannot be used, or that `complete` refuses with a ValueError, is told in its place and sinks no other:
+    its generation is `{"generated_answer": null, "error": …}`, its scores are null.
+
+    Raises:
+        DataError: there are no rows.
+        ConfigError: a scoring function is unknown or its parameters are not for it; nothing was generated.
+        LlsflowError: whatever else `complete` raised, for example UnavailableError; rows not begun are not asked.
+    """
+    if not rows:
+        raise DataError([Mistake("input_rows", "found no rows, needs at least one")])
+    params = scoring_params or {}
+    for scorer_id in scoring_functions:
+        score_rows([], scorer_id, params.get(scorer_id))  # a wrong name must not cost the generation
+    asked: list[Question] = []
+    generations: list[dict[str, Any]] = []
+    for question, answer in _answers(rows, complete, system_message, concurrency):
+        asked.append(question or Question([], None))
+        generations.append(
+            {"generated_answer": None, "error": str(answer)}
+            if isinstance(answer, ValueError)
+            else {"generated_answer": answer}
+        )
+    scores = score_generations(asked, generations, scoring_functions, params)
+    return EvaluateResponse(
+        generations=generations, scores={name: _with_reasons(scored, generations) for name, scored in scores.items()}
+    )
+
+
+def _answers(
+    rows: Sequence[Row], complete: Complete, system_message: str | None, concurrency: int
+) -> list[tuple[Question | None, str | ValueError]]:
+    """Return what each row asks (None: it cannot be used), and the answer or why there is none."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def answer(index: int) -> tuple[Question | None, str | ValueError]:
+        question = None
+        try:
+            question = _question(rows[index], system_message)
+            return question, complete(question.conversation, index)
+        except ValueError as error:
+            return question, error
+
+    with ThreadPoolExecutor(max(1, min(concurrency, len(rows))), thread_name_prefix="evaluate") as pool:
+        futures = [pool.submit(answer, index) for index in range(len(rows))]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _with_reasons(scored: ScoringResult, generations: Sequence[Mapping[str, Any]]) -> ScoringResult:
+    """Return the scores, those of rows without an answer with the reason that their generation tells."""
+    rows = [
+        {**row, "unscored": generation["error"]} if "error" in generation else row
+        for row, generation in zip(scored.score_rows, generations, strict=True)
+    ]
+    return ScoringResult(score_rows=rows, aggregated_results=scored.aggregated_results)
 
 
 def score_generations(
@@ -141,6 +212,12 @@ def check_scorers(benchmark: ExperimentBenchmark) -> list[tuple[Loc, str]]:
         elif not check_params(scorer_id):
             mistakes += [(loc, message) for message in check_params(scorer_id, given)]
     return mistakes
+
+
+def _question(row: Row, system_message: str | None) -> Question:
+    before: Conversation = [] if system_message is None else [Message(role="system", content=system_message)]
+    conversation, expected = evaluation_row(row)
+    return Question([*before, *conversation], expected, row.get("weight"))
 
 
 def _generation(answer: str | Mapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from llsflow.data.conversation import Conversation
-from llsflow.errors import ConfigError, DataError
-from llsflow.evals import Generate, check_scorers, evaluate, per_row_table, questions
+from llsflow.errors import ConfigError, DataError, UnavailableError
+from llsflow.evals import Generate, check_scorers, evaluate, evaluate_each, per_row_table, questions
 from llsflow.schema.benchmarks import ExperimentBenchmark
+from llsflow.schema.scoring import BasicScoringFnParams
 
 U, A, S = ({"role": role, "content": text} for role, text in (("user", "hi"), ("assistant", "yo"), ("system", "be")))
 ROWS: list[dict[str, Any]] = [
@@ -112,6 +114,73 @@ def test_a_rows_weight_counts() -> None:
     )
     (metric,) = response.scores["basic::equality"].aggregated_results.values()
     assert metric["weighted_average"] == 0.75
+
+
+def test_a_bad_row_is_told_in_its_place_and_sinks_no_other() -> None:
+    rows = [ROWS[0], {"question": "no answer"}, {**ROWS[0], "question": "refused"}, {**ROWS[3], "weight": 3}]
+    asked: dict[int, Conversation] = {}
+
+    def complete(conversation: Conversation, index: int) -> str:
+        asked[index] = conversation
+        if "refused" in conversation[-1]["content"]:
+            raise ValueError("its prompt of 900 tokens: the model's context is 512")
+        return "4"
+
+    params = BasicScoringFnParams.model_validate({"aggregation_functions": ["accuracy", "weighted_average"]})
+    response = evaluate_each(
+        rows,
+        complete,
+        ["basic::equality", "basic::subset_of"],
+        scoring_params={"basic::equality": params},
+        system_message="Short.",
+        concurrency=2,
+    )
+    assert sorted(asked) == [0, 2, 3]
+    assert asked[0] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "2 + 2?"}]
+    first, unread, refused, last = response.generations
+    assert (first, last) == ({"generated_answer": "4"}, {"generated_answer": "4"})
+    assert (unread["generated_answer"], refused["generated_answer"]) == (None, None)
+    assert refused["error"] == "its prompt of 900 tokens: the model's context is 512"
+    for result in response.scores.values():
+        assert [row["score"] for row in result.score_rows] == [1.0, None, None, 0.0]
+        assert [row.get("unscored") for row in result.score_rows] == [None, unread["error"], refused["error"], None]
+    equality = response.scores["basic::equality"].aggregated_results
+    accuracy = equality["accuracy"]
+    assert (accuracy["accuracy"], accuracy["num_total"], accuracy["num_unscored"]) == (0.5, 2, 2)
+    assert equality["weighted_average"]["weighted_average"] == 0.25
+
+
+def test_rows_are_answered_at_the_same_time_and_keep_their_order() -> None:
+    together = threading.Barrier(4, timeout=30)
+
+    def complete(conversation: Conversation, index: int) -> str:
+        together.wait()  # passes only when four rows are being answered
+        return str(index)
+
+    response = evaluate_each([ROWS[0]] * 8, complete, ["basic::equality"], concurrency=4)
+    assert [generation["generated_answer"] for generation in response.generations] == list("01234567")
+
+
+def test_a_model_that_does_not_answer_fails_them_all() -> None:
+    asked: list[int] = []
+
+    def complete(conversation: Conversation, index: int) -> str:
+        asked.append(index)
+        raise UnavailableError("the engine does not answer")
+
+    with pytest.raises(UnavailableError):
+        evaluate_each([ROWS[0]] * 500, complete, ["basic::equality"], concurrency=2)
+    assert len(asked) < 500
+
+
+def test_each_refuses_before_it_asks() -> None:
+    def complete(conversation: Conversation, index: int) -> str:
+        raise AssertionError("asked")
+
+    with pytest.raises(DataError, match="needs at least one"):
+        evaluate_each([], complete, ["basic::equality"])
+    with pytest.raises(ConfigError, match="no scoring function"):
+        evaluate_each(ROWS, complete, ["basic::nope"])
 
 
 def test_per_row_table() -> None:

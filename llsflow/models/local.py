@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from llsflow.models.decode import Finish, Row
 
-Conversation = Sequence[Mapping[str, str]]
+Conversation = Sequence[Mapping[str, object]]
+"""Messages with role and content."""
 # So many rows are named; the rest are counted.
 NAMED_ROWS = 5
 
@@ -127,7 +128,7 @@ class LocalModel:
         """
         from jinja2 import TemplateError
 
-        messages = [dict(message) for message in conversation]
+        messages: list[Any] = [dict(message) for message in conversation]
         try:
             return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
         except (TemplateError, TypeError, KeyError, ValueError) as error:

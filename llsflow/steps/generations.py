@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from llsflow.models.local import Generation
 from llsflow.steps.results import GENERATIONS
@@ -51,7 +51,7 @@ def _read(folder: Path) -> tuple[dict[int, Generation], int]:
     with path.open("rb") as file:
         for line in file:
             try:
-                record = json.loads(line) if line.endswith(b"\n") else None
+                record: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
                 index = record.pop("index")
                 found[index] = Generation(**record)
             except (ValueError, TypeError, AttributeError, KeyError):
