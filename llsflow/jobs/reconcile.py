@@ -54,6 +54,10 @@ class Reconciler:
         if self._thread:
             self._thread.join(timeout=10.0)
 
+    def forget(self) -> None:
+        """Take nothing for granted any more: the worker ended, and what it had taken may be lost."""
+        self._recovered = False
+
     def once(self) -> None:
         """Look at every job that has not ended.
 
