@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
 
     from llsflow.schema.plan import Step, StepResult
+    from llsflow.steps.checkpoints import CheckpointFacts
     from llsflow.steps.context import Progress
 
 _LOG_EVERY = 5
@@ -108,6 +109,9 @@ class Page:
 
     def step_skipped(self, step: Step, result: StepResult) -> None:
         """The task run's own state says so."""
+
+    def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:
+        """Not news for the page: progress says how far the training is."""
 
     def step_finished(self, step: Step, result: StepResult) -> None:
         """The task run's own state says so."""

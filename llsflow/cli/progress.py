@@ -11,6 +11,7 @@ from rich.text import Text
 
 from llsflow.cli.words import amount, duration
 from llsflow.schema.plan import Plan, Step, StepResult, StepState
+from llsflow.steps.checkpoints import CheckpointFacts
 from llsflow.steps.context import Progress as StepProgress
 
 LINE_EVERY_SECONDS = 10.0
@@ -61,6 +62,9 @@ class Terminal:
     def step_skipped(self, step: Step, result: StepResult) -> None:
         """Print that the step is up to date."""
         self._line("·", step.name, "up to date", "dim")
+
+    def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:
+        """Not news for the terminal: the bar says how far the training is."""
 
     def step_finished(self, step: Step, result: StepResult) -> None:
         """Print what the step came to."""

@@ -14,9 +14,9 @@ from llsflow.plan.world import World, look
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate, Plan, Step, StepState
-from llsflow.steps import code_version, results
+from llsflow.steps import code_version, copies, results
 
-UNKEYED_RECIPE = ("checkpoint_every_n_steps", "keep_checkpoints", "allow_overlap")
+UNKEYED_RECIPE = ("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "allow_overlap")
 """Fields of a recipe that do not change what is learned."""
 
 UNKEYED_TRAINER = ("num_threads",)
@@ -28,10 +28,13 @@ def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan
 
     Raises:
         DataError: everything that is wrong with the model and the rows, at once.
+        ConfigError: recipe.checkpoint_dir holds something else.
     """
     world = look(experiment, config_dir)
     experiment = _absolute(experiment, world)
     steps = list(_Compiler(experiment, world).steps())
+    if experiment.recipe and experiment.recipe.checkpoint_dir:
+        copies.check(Path(experiment.recipe.checkpoint_dir), next(s.key for s in steps if s.kind == "export"))
     previous = _previous(experiment.name)
     judged: list[Step] = []
     for step in steps:
@@ -65,6 +68,8 @@ def _absolute(experiment: Experiment, world: World) -> Experiment:
     record["datasets"] = {name: portable(dataset) for name, dataset in experiment.datasets.items()}
     if world.model_path:
         record["model"]["path"] = world.model_path
+    if experiment.recipe and experiment.recipe.checkpoint_dir:
+        record["recipe"]["checkpoint_dir"] = str(Path(experiment.recipe.checkpoint_dir).expanduser().absolute())
     template = experiment.model.chat_template
     if template and "\n" not in template and Path(template).is_file():
         record["model"]["chat_template"] = str(Path(template).absolute())

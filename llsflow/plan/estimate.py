@@ -11,6 +11,7 @@ from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate
 from llsflow.schema.training import Recipe
 from llsflow.steps.speed import flops_per_second
+from llsflow.training.checkpoints import RESUMABLE
 
 TEMPLATE_TOKENS = 4
 """Tokens that a chat template adds to a turn."""
@@ -81,9 +82,16 @@ def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
         optimizer_steps=steps,
         parameters=parameters,
         memory_bytes=round(parameters * held * 4 + _activations(world, batch_tokens)) if parameters else None,
-        disk_bytes=parameters * held * 3 * recipe.keep_checkpoints if parameters else None,
+        disk_bytes=parameters * held * _copies_on_disk(recipe, steps) if parameters else None,
         seconds=cost.seconds(tokens, passes=3),
     )
+
+
+def _copies_on_disk(recipe: Recipe, steps: int) -> int:
+    """Return how many numbers a parameter the checkpoints hold: its weight in each, two moments in the newest two."""
+    made = math.ceil(steps / recipe.checkpoint_every_n_steps)
+    kept = min(made, recipe.keep_checkpoints or made)
+    return kept + 2 * min(kept, RESUMABLE)
 
 
 def _activations(world: World, tokens: float) -> float:

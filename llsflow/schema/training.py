@@ -165,8 +165,12 @@ class Recipe(Record):
     where length tells what a row is about the model learns worse (quickstart: 0.92 instead of 1.00)."""
     checkpoint_every_n_steps: PositiveInt = 100
     """Optimizer steps between checkpoints; a stopped run goes on from the last one."""
-    keep_checkpoints: PositiveInt = 2
-    """How many of the newest checkpoints stay on disk."""
+    keep_checkpoints: PositiveInt | None = 2
+    """How many of the newest checkpoints stay on disk; null: all. The newest two keep their optimizer, which going on
+    needs, the others their weights alone."""
+    checkpoint_dir: Text | None = None
+    """Folder that gets a copy of the trained model once the run is recorded; it must be new, empty, or hold the copy
+    of the same training."""
     validate_every_n_steps: PositiveInt | None = None
     """Optimizer steps between validations; null: at the end of each epoch."""
     log_every_n_steps: PositiveInt = 10

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from llsflow.schema.plan import Plan, Step, StepResult
+from llsflow.steps.checkpoints import CheckpointFacts
 from llsflow.tracking import Run, Tracking
 
 
@@ -32,6 +33,9 @@ class Watcher(Protocol):
 
     def progress(self, step: Step, progress: Progress) -> None:
         """The step moved on."""
+
+    def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:
+        """A checkpoint of the training step is whole; the same one may be told again."""
 
     def step_finished(self, step: Step, result: StepResult) -> None:
         """The step is done."""
@@ -78,3 +82,8 @@ class StepContext:
         """Tell every watcher."""
         for watcher in self.plan_run.watchers:
             watcher.progress(self.step, progress)
+
+    def report_checkpoint(self, checkpoint: CheckpointFacts) -> None:
+        """Tell every watcher."""
+        for watcher in self.plan_run.watchers:
+            watcher.checkpoint(self.step, checkpoint)

@@ -11,6 +11,7 @@ from llsflow import home
 from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_report
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import StepResult
+from llsflow.steps import copies
 from llsflow.steps.compare import headline
 from llsflow.steps.context import StepContext
 from llsflow.steps.evaluate import flat_metrics
@@ -42,6 +43,10 @@ def run(context: StepContext) -> dict[str, Any]:
         summary["table"] = inputs["compare"].summary["table"]
     if "export" in inputs:
         summary |= _log_model(page, experiment, inputs["export"], metrics)
+        if experiment.recipe and experiment.recipe.checkpoint_dir:
+            target = Path(experiment.recipe.checkpoint_dir)
+            copies.copy(Path(inputs["export"].folder) / "model", target, inputs["export"].key)
+            summary["checkpoint_dir"] = str(target)
     return summary
 
 

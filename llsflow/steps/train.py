@@ -8,6 +8,7 @@ from typing import Any
 from llsflow.data.tokens import TokenTable
 from llsflow.models.load import load_tokenizer
 from llsflow.schema.training import Recipe, TrainerConfig
+from llsflow.steps.checkpoints import facts_of
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
 from llsflow.steps.speed import remember
@@ -35,6 +36,7 @@ def run(context: StepContext) -> dict[str, Any]:
     hooks = FitHooks(
         on_step=lambda report, total: context.report(_progress(report, total)),
         log=context.run.log_metrics,
+        on_checkpoint=lambda checkpoint: context.report_checkpoint(facts_of(checkpoint)),
         stopping=context.plan_run.stopping,
     )
     result = fit(inputs, context.folder, hooks)

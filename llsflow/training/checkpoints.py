@@ -1,20 +1,25 @@
-"""Checkpoints: Hugging Face folders with the optimizer beside them, whole or not there at all."""
+"""Checkpoints: Hugging Face folders with the optimizer beside them, whole or not there at all.
+
+Importing this module is light: it is also how a finished training's checkpoints are listed.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from llsflow import home
 
 STATE = "training_state.pt"
 FACTS = "checkpoint.json"
 """Written last: a folder without it is not a checkpoint."""
+
+RESUMABLE = 2
+"""So many of the newest checkpoints keep the optimizer: one to go on from, and one more should that be damaged."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,12 @@ class Checkpoint:
     step: int
     """Optimizer steps done."""
     epoch: int
-    metrics: dict[str, float]
+    """Of its last step, from 0."""
+    metrics: dict[str, Any]
+    """epoch, train_loss, validation_loss, perplexity; null: not measured at this step."""
+    created_at: datetime
+    resumable: bool
+    """Whether it holds what training needs to go on, not the weights alone."""
 
 
 def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict[str, Any]) -> Checkpoint:
@@ -38,6 +48,9 @@ def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict
         state: what else the training needs to go on: tensors and plain values only.
         facts: small JSON: epoch, metrics.
     """
+    import torch
+
+    facts = {"step": step, "created_at": datetime.now(UTC).isoformat(), **facts}
     final = folder / f"step-{step:08d}"
     aside = folder / f".step-{step:08d}.{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -47,17 +60,24 @@ def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict
             write(aside)
             torch.save(state, aside / STATE)
             sizes = {path.name: path.stat().st_size for path in aside.iterdir() if path.is_file()}
-            home.write_json(aside / FACTS, {"step": step, **facts, "files": sizes})
+            home.write_json(aside / FACTS, {**facts, "files": sizes})
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return _read(final, {"step": step, **facts})
+    return _read(final, {**facts, "files": sizes})
 
 
 def _read(folder: Path, facts: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(folder, facts["step"], facts.get("epoch", 0), facts.get("metrics", {}))
+    return Checkpoint(
+        folder,
+        facts["step"],
+        facts.get("epoch", 0),
+        facts.get("metrics", {}),
+        datetime.fromisoformat(facts["created_at"]),
+        STATE in facts["files"],
+    )
 
 
 def find(folder: Path) -> list[Checkpoint]:
@@ -65,23 +85,41 @@ def find(folder: Path) -> list[Checkpoint]:
     found = []
     for path in sorted(folder.glob("step-*")):
         facts = home.read_json(path / FACTS)
-        if facts is None:
-            continue
-        sizes = facts.get("files", {})
-        if all((path / name).is_file() and (path / name).stat().st_size == size for name, size in sizes.items()):
+        if facts is not None and "created_at" in facts and _whole(path, facts["files"]):
             found.append(_read(path, facts))
     return found
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest `keep` checkpoints, and what a killed process left aside."""
+def _whole(path: Path, sizes: dict[str, int]) -> bool:
+    return all((path / name).is_file() and (path / name).stat().st_size == size for name, size in sizes.items())
+
+
+def prune(folder: Path, keep: int | None) -> None:
+    """Remove all but the newest `keep` checkpoints (None: remove none), the optimizer from all but the newest two.
+
+    What a killed process left aside goes too.
+    """
     for path in folder.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
-    for checkpoint in find(folder)[:-keep]:
+    found = find(folder)
+    gone = found[:-keep] if keep else []
+    for checkpoint in gone:
         shutil.rmtree(checkpoint.folder, ignore_errors=True)
+    for checkpoint in found[len(gone) : -RESUMABLE]:
+        _drop_state(checkpoint.folder)
+
+
+def _drop_state(folder: Path) -> None:
+    """Leave the weights alone; at every moment the folder is a whole checkpoint, of the one kind or the other."""
+    facts = home.read_json(folder / FACTS)
+    if facts is not None and facts["files"].pop(STATE, None) is not None:
+        home.write_json(folder / FACTS, facts)
+    (folder / STATE).unlink(missing_ok=True)
 
 
 def load_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what `save` was given as `state`; only tensors and plain values are read, never code."""
+    import torch
+
     state: dict[str, Any] = torch.load(checkpoint.folder / STATE, weights_only=True, map_location="cpu")
     return state

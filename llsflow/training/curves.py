@@ -38,9 +38,10 @@ class Curves:
         """Return the newest value, or None where there is no such curve."""
         return self.last(name) if name in self.points else None
 
-    def latest(self) -> dict[str, float]:
-        """Return the newest value of every curve."""
-        return {name: points[-1][1] for name, points in self.points.items()}
+    def at(self, name: str, step: int) -> float | None:
+        """Return the value at this step, or None where none was measured."""
+        points = self.points.get(name)
+        return points[-1][1] if points and points[-1][0] == step else None
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from llsflow.models.load import load_model, save_folder
 from llsflow.schema.training import Recipe, TrainerConfig, TrainingConfig
 from llsflow.training import checkpoints
 from llsflow.training.batches import BatchSettings, StepDataset, StepPlan, plan_steps
+from llsflow.training.checkpoints import Checkpoint
 from llsflow.training.curves import Curves
 from llsflow.training.sft import ModuleSettings, StepReport, SupervisedModule
 from llsflow.training.validation import validation_loss
@@ -62,6 +63,8 @@ class FitHooks:
     """Called with every step's report and the number of steps."""
     log: Callable[[dict[str, float], int], None] = lambda metrics, step: None
     """Called with each point of the curves."""
+    on_checkpoint: Callable[[Checkpoint], None] = lambda checkpoint: None
+    """Called with each checkpoint once it is whole; a run that goes on tells those that are there already again."""
     stopping: Callable[[], bool] = lambda: False
     """Asked at each step's end."""
 
@@ -115,9 +118,7 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
         torch.set_num_threads(inputs.trainer.num_threads)
     torch.manual_seed(inputs.seed)
     plan = step_plan(inputs.train.lengths, inputs.recipe, inputs.seed)
-    found = checkpoints.find(folder / "checkpoints")
-    last = found[-1] if found else None
-    state = checkpoints.load_state(last) if last else None
+    last, state = _go_on_from(folder / "checkpoints", hooks)
     dtype = _held_dtype(inputs)
     model = load_model(str(last.folder), dtype=dtype) if last else load_model(inputs.model, dtype=dtype, **inputs.load)
     model.train()
@@ -148,6 +149,18 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         curves=loop.curves.points,
     )
+
+
+def _go_on_from(folder: Path, hooks: FitHooks) -> tuple[Checkpoint | None, dict[str, Any] | None]:
+    """Return the newest checkpoint that training can go on from, and its state."""
+    found = checkpoints.find(folder)
+    last = next((checkpoint for checkpoint in reversed(found) if checkpoint.resumable), None)
+    if last is None:
+        return None, None
+    for checkpoint in found:
+        if checkpoint.step <= last.step:
+            hooks.on_checkpoint(checkpoint)
+    return last, checkpoints.load_state(last)
 
 
 def _refuse_impossible(inputs: FitInputs) -> None:
@@ -292,16 +305,27 @@ class _Loop(Callback):
         state = {"step": step, "optimizer": trainer.optimizers[0].state_dict(), "rng": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["cuda_rng"] = torch.cuda.get_rng_state_all()
-        facts = {"epoch": self.plan.epoch_of(step - 1), "metrics": self.curves.latest()}
+        epoch = self.plan.epoch_of(step - 1)
         dtype = _held_dtype(self.inputs)
-        checkpoints.save(
+        checkpoint = checkpoints.save(
             self.checkpoints,
             step,
             lambda folder: save_folder(module.model, self.inputs.tokenizer, folder, dtype),
             state,
-            facts,
+            {"epoch": epoch, "metrics": self._metrics_at(step, epoch)},
         )
         checkpoints.prune(self.checkpoints, self.recipe.keep_checkpoints)
+        self.hooks.on_checkpoint(checkpoint)
+
+    def _metrics_at(self, step: int, epoch: int) -> dict[str, Any]:
+        """Return what is known of the model as it is now: a validation of another step would be another model's."""
+        losses = [report.loss for report in self.window]
+        return {
+            "epoch": epoch,
+            "train_loss": sum(losses) / len(losses) if losses else self.curves.last("train/loss"),
+            "validation_loss": self.curves.at("val/loss", step),
+            "perplexity": self.curves.at("val/perplexity", step),
+        }
 
 
 def _validation_batches(inputs: FitInputs) -> tuple[int, int, int]:

@@ -60,6 +60,8 @@ TUNED = {"train", "export", "evaluate-tuned", "compare", "record"}
         ("trainer.num_threads=1", set()),
         ("benchmark.batch_size=2", {"record"}),
         ("recipe.keep_checkpoints=1", {"record"}),
+        ("recipe.keep_checkpoints=null", {"record"}),
+        ("recipe.checkpoint_dir=mine", {"record"}),
     ],
 )
 def test_a_change_runs_only_what_depends_on_it(compiled: Compile, override: str, expected: set[str]) -> None:
@@ -123,6 +125,12 @@ def test_held_out_rows_and_the_others_are_different_data(compiled: Compile) -> N
     share = "dataset.hold_out=0.5"
     one, other = compiled(share), compiled(share, f"{data}=iso_dates:held_out")
     assert "prepare" in changed(one, other)
+
+
+def test_checkpoints_cost_their_weights_and_the_newest_two_their_optimizer(compiled: Compile) -> None:
+    size = 4 * (compiled().step("train").estimate.parameters or 0)
+    for override, copies in (("1", 1 + 2), ("2", 2 + 4), ("null", 3 + 4), ("9", 3 + 4)):
+        assert compiled(f"recipe.keep_checkpoints={override}").step("train").estimate.disk_bytes == copies * size
 
 
 def test_estimates(compiled: Compile) -> None:

@@ -16,6 +16,7 @@ from llsflow.models.local import Generation
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import Step, StepResult, StepState
 from llsflow.steps import generations, results
+from llsflow.steps.checkpoints import CheckpointFacts
 from llsflow.steps.context import Origin, Progress
 from llsflow.steps.execute import execute
 from llsflow.steps.opening import open_plan_run
@@ -34,6 +35,9 @@ class Counting:
         """Nothing to remember."""
 
     def step_skipped(self, step: Step, result: StepResult) -> None:
+        """Nothing to remember."""
+
+    def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:
         """Nothing to remember."""
 
     def step_finished(self, step: Step, result: StepResult) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from llsflow.config import Loaded, load_experiment, to_yaml
-from llsflow.errors import DataError, LlsflowError, Stopped
+from llsflow.errors import ConfigError, DataError, LlsflowError, Stopped
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.schema.scoring import EvaluateResponse
 from llsflow.steps import STEPS, code_version, results
+from llsflow.steps.checkpoints import CheckpointFacts, list_checkpoints
 from llsflow.steps.context import Origin, Progress
 from llsflow.steps.execute import execute
 from llsflow.steps.opening import open_plan_run
@@ -28,6 +29,7 @@ class Log:
     def __init__(self) -> None:
         self.events: list[tuple[str, str]] = []
         self.progressed: dict[str, Progress] = {}
+        self.checkpoints: list[CheckpointFacts] = []
 
     def step_started(self, step: Step) -> None:
         self.events.append(("started", step.name))
@@ -37,6 +39,9 @@ class Log:
 
     def progress(self, step: Step, progress: Progress) -> None:
         self.progressed[step.name] = progress
+
+    def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:
+        self.checkpoints.append(checkpoint)
 
     def step_finished(self, step: Step, result: StepResult) -> None:
         self.events.append(("finished", step.name))
@@ -92,6 +97,19 @@ def test_every_step_starts_and_finishes_in_order(ran: tuple[Plan, dict[str, Step
     assert set(train.metrics) == {"loss", "lr", "tokens/s"}
 
 
+def test_checkpoints_are_told_and_listed_afterwards(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
+    _, done, log = ran
+    folder = Path(done["train"].folder)
+    assert [checkpoint.step for checkpoint in log.checkpoints] == [2, 4, 6]
+    assert list_checkpoints(folder) == log.checkpoints[-2:], "keep_checkpoints is 2"
+    last = log.checkpoints[-1]
+    assert (folder / last.path / "model.safetensors").is_file()
+    assert (last.epoch, last.metrics["epoch"]) == (0, 0)
+    assert last.metrics["train_loss"] == done["train"].summary["train_loss"]
+    assert last.metrics["validation_loss"] == done["train"].summary["validation_loss"]
+    assert log.checkpoints[0].metrics["validation_loss"] is None
+
+
 def test_the_export_is_a_plain_hugging_face_folder(ran: tuple[Plan, dict[str, StepResult], Log]) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -121,6 +139,24 @@ def test_the_evaluation_has_the_specs_shape(ran: tuple[Plan, dict[str, StepResul
 def test_nothing_is_left_half_done(ran: tuple[Plan, dict[str, StepResult], Log], home: Path) -> None:
     assert not list((home / "work").iterdir())
     assert not [path for path in home.rglob(".*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_a_copy_of_the_model_where_the_recipe_says(
+    ran: tuple[Plan, dict[str, StepResult], Log], overrides: list[str], tmp_path: Path
+) -> None:
+    copy = tmp_path / "mine" / "dates"
+    log = Log()
+    _, done = run(load_experiment("quickstart", [*overrides, f"recipe.checkpoint_dir={copy}"]), log)
+    assert ("started", "record") in log.events
+    assert ("skipped", "train") in log.events
+    exported = Path(done["export"].folder) / "model"
+    assert {path.name for path in copy.iterdir()} == {path.name for path in exported.iterdir()} | {".llsflow.json"}
+    for path in exported.iterdir():
+        assert (copy / path.name).read_bytes() == path.read_bytes()
+    assert done["record"].summary["checkpoint_dir"] == str(copy)
+    taken = [*overrides, "seed=9", f"recipe.checkpoint_dir={copy}"]
+    with pytest.raises(ConfigError, match=r"recipe\.checkpoint_dir: .* holds the model of another training"):
+        compile_plan(load_experiment("quickstart", taken).experiment)
 
 
 def test_a_second_run_does_no_step(ran: tuple[Plan, dict[str, StepResult], Log], overrides: list[str]) -> None:

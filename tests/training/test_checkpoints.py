@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,52 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     (found,) = checkpoints.find(tmp_path)
     assert (found.step, found.epoch, found.metrics) == (7, 1, {"loss": 0.5})
     assert checkpoints.load_state(found)["rng"].tolist() == [0, 1, 2]
+
+
+def test_pruning_keeps_weights_and_the_newest_two_optimizers(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoints.save(tmp_path, step, write, STATE, {"epoch": 0, "metrics": {}})
+        checkpoints.prune(tmp_path, None)
+    found = checkpoints.find(tmp_path)
+    assert [(checkpoint.step, checkpoint.resumable) for checkpoint in found] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (4, True),
+        (5, True),
+    ]
+    assert [path.parent.name for path in sorted(tmp_path.rglob(checkpoints.STATE))] == [
+        "step-00000004",
+        "step-00000005",
+    ]
+    assert all((checkpoint.folder / "model.safetensors").read_bytes() == b"weights" for checkpoint in found)
+    assert [checkpoint.created_at for checkpoint in found] == sorted(checkpoint.created_at for checkpoint in found)
+    checkpoints.prune(tmp_path, 3)
+    assert [checkpoint.step for checkpoint in checkpoints.find(tmp_path)] == [3, 4, 5]
+
+
+def test_killed_between_forgetting_the_optimizer_and_removing_it(tmp_path: Path) -> None:
+    import json
+
+    saved = checkpoints.save(tmp_path, 1, write, STATE, {})
+    facts = json.loads((saved.folder / checkpoints.FACTS).read_text())
+    del facts["files"][checkpoints.STATE]
+    (saved.folder / checkpoints.FACTS).write_text(json.dumps(facts))
+    assert not checkpoints.find(tmp_path)[0].resumable
+    for step in (2, 3):
+        checkpoints.save(tmp_path, step, write, STATE, {})
+    checkpoints.prune(tmp_path, None)
+    assert not (saved.folder / checkpoints.STATE).exists()
+
+
+def test_checkpoints_are_listed_without_torch(tmp_path: Path) -> None:
+    checkpoints.save(tmp_path / "checkpoints", 3, write, STATE, {"epoch": 0, "metrics": {}})
+    program = (
+        "import sys; from pathlib import Path; from llsflow.steps.checkpoints import list_checkpoints;"
+        f"print([c.path for c in list_checkpoints(Path({str(tmp_path)!r}))], 'torch' in sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert told.stdout == "['checkpoints/step-00000003'] False\n"
 
 
 def test_a_failing_write_leaves_nothing(tmp_path: Path) -> None:

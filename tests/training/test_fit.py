@@ -119,6 +119,39 @@ def test_only_the_newest_checkpoints_stay(tiny_folder: Path, tmp_path: Path) -> 
     assert not list((tmp_path / "checkpoints").glob(".*"))
 
 
+def test_every_checkpoint_stays_and_is_told_with_its_own_metrics(tiny_folder: Path, tmp_path: Path) -> None:
+    used = recipe(checkpoint_every_n_steps=3, keep_checkpoints=None, log_every_n_steps=5, data={"shuffle": False})
+    told: list[checkpoints.Checkpoint] = []
+    seen: list[float] = []
+    hooks = FitHooks(on_checkpoint=told.append, on_step=lambda report, total: seen.append(report.loss))
+    result = run(tmp_path, tiny_folder, used, hooks, validation=rows(9, 1))
+    assert [(checkpoint.step, checkpoint.epoch) for checkpoint in told] == [(3, 0), (6, 0), (9, 1), (12, 1)]
+    found = checkpoints.find(tmp_path / "checkpoints")
+    assert [checkpoint.folder for checkpoint in found] == [checkpoint.folder for checkpoint in told]
+    assert [checkpoint.resumable for checkpoint in found] == [False, False, True, True]
+    val = dict(result.curves["val/loss"])
+    # the steps since the last point of the curve, which has one every 5 steps and at the end
+    windows = {3: slice(0, 3), 6: slice(5, 6), 9: slice(5, 9), 12: slice(10, 12)}
+    for checkpoint in found:
+        window = seen[windows[checkpoint.step]]
+        assert checkpoint.metrics["train_loss"] == pytest.approx(sum(window) / len(window))
+        assert checkpoint.metrics["validation_loss"] == val.get(checkpoint.step)
+        loss = checkpoint.metrics["validation_loss"]
+        assert checkpoint.metrics["perplexity"] == (None if loss is None else pytest.approx(np.exp(loss)))
+    assert set(val) == {6, 12}
+
+
+def test_a_run_that_goes_on_tells_the_checkpoints_that_are_there(tiny_folder: Path, tmp_path: Path) -> None:
+    used = recipe(checkpoint_every_n_steps=2, keep_checkpoints=None)
+    unbroken = run(tmp_path / "a", tiny_folder, used)
+    with pytest.raises(Stopped):
+        run(tmp_path / "b", tiny_folder, used, FitHooks(stopping=stop_after(7)))
+    told: list[checkpoints.Checkpoint] = []
+    resumed = run(tmp_path / "b", tiny_folder, used, FitHooks(on_checkpoint=told.append))
+    assert [checkpoint.step for checkpoint in told] == [2, 4, 6, 7, 8, 10, 12]
+    assert same(weights(unbroken), weights(resumed))
+
+
 def test_accumulated_micro_batches_are_one_large_batch(tiny_folder: Path, tmp_path: Path) -> None:
     """The loss is the mean over all tokens under loss, so that 2 x 4 rows and 1 x 8 rows make the same step."""
     order = {"data": {"shuffle": False}, "optimizer": {"optimizer_type": "sgd"}}
