@@ -42,6 +42,10 @@ class Ledger:
             write_json(entry, {"plan": plan_key, "server": self.server, "pid": os.getpid(), "ended": None})
             yield
 
+    def forget(self, flow_run_id: UUID) -> None:
+        """Forget a run that this process runs: the server knows how it ended."""
+        _forget(self.folder / f"{flow_run_id}.json")
+
     def ended(self, flow_run_id: UUID, state: State[Any], *, acknowledged: bool) -> None:
         """Write how the run ended; once the server knows it too, there is nothing left to remember."""
         entry = self.folder / f"{flow_run_id}.json"
@@ -98,19 +102,21 @@ def _tell(client: SyncPrefectClient, flow_run_id: UUID, record: dict[str, Any]) 
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.objects import State, StateType
     from prefect.exceptions import ObjectNotFound
-    from prefect.states import Completed, Crashed
+    from prefect.states import Cancelled, Completed, Crashed
 
     try:
         flow_run = client.read_flow_run(flow_run_id)
     except ObjectNotFound:
         return False
-    if flow_run.state is not None and flow_run.state.is_final():
-        return False
+    if flow_run.state is None or flow_run.state.is_final() or flow_run.state.is_scheduled():
+        return False  # over, or waiting for a worker again
     ended = record["ended"]
     crash: State[Any] = Crashed(
         message=f"The process of this run (id {record['pid']}) ended without a word: it was killed, or the "
         "machine went down. The same command goes on from what was done."
     )
+    if flow_run.state.is_cancelling():
+        crash = Cancelled(message="Its process ended while it was being cancelled.")
     state = State[Any](type=StateType(ended["type"]), message=ended["message"]) if ended else crash
     client.set_flow_run_state(flow_run_id, state, force=True)
     for task_run in client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))):

@@ -30,12 +30,12 @@ from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.steps.context import PlanRun
 
 from .ledger import Ledger
+from .names import FLOW, TAG
 from .page import Page, publish_link, publish_table
 
 Execute = Callable[[Step, PlanRun, Mapping[str, StepResult]], tuple[StepResult, bool]]
 """Runs one step: its result, and whether it was there already."""
 
-FLOW_NAME = "llsflow"
 TABLE_KINDS = ("compare", "record")
 """Kinds of step whose summary may hold the result table."""
 
@@ -86,8 +86,26 @@ class Pipeline:
             flow_run = self._register(client, flow)
             with self.ledger.running(flow_run.id, self.plan.key):
                 acknowledged = self._run_flow(client, flow, flow_run)
-                self.ledger.ended(flow_run.id, self._verdict(), acknowledged=acknowledged)
+                self.ledger.ended(flow_run.id, self.verdict(), acknowledged=acknowledged)
         _hand_over(wait=acknowledged)
+        if self.error is not None:
+            self._raise()
+        return self.results
+
+    def run_within(self, flow_run: FlowRun) -> dict[str, StepResult]:
+        """Run every step within the flow run of a worker, called from its flow; return the results by name.
+
+        The flow is to end in `verdict()`. A Prefect server that dies in the middle costs the run its page only.
+
+        Raises:
+            LlsflowError: whatever a step raised, unchanged.
+        """
+        self.plan_run.flow_url = url_for(flow_run)
+        try:
+            self._walk()
+        except (Exception, PrefectSignal) as lost:
+            logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", one_line(lost))
+            self._go_on_alone()
         if self.error is not None:
             self._raise()
         return self.results
@@ -104,7 +122,7 @@ class Pipeline:
         """Settle the dead runs of this home, then make the flow run of this one."""
         experiment = self.plan.experiment
         benchmark = experiment.benchmark
-        tags = ["llsflow", experiment.name, experiment.model.model_id]
+        tags = [TAG, experiment.name, experiment.model.model_id]
         try:
             for crashed in self.ledger.settle(client):
                 logger.info("flow run %s had crashed; Prefect knows it now", crashed)
@@ -118,7 +136,7 @@ class Pipeline:
             )
         except Exception as error:
             raise UnavailableError(
-                f"the Prefect server at {client.api_url} did not take the run: {_one_line(error)}; "
+                f"the Prefect server at {client.api_url} did not take the run: {one_line(error)}; "
                 "run the same command again"
             ) from error
         self.plan_run.flow_url = url_for(flow_run)
@@ -132,9 +150,7 @@ class Pipeline:
             """Fine-tune, evaluate and record, as one plan says."""
             return self._walk()
 
-        return Flow(
-            llsflow, name=FLOW_NAME, validate_parameters=False, persist_result=False, description=_about(self.plan)
-        )
+        return Flow(llsflow, name=FLOW, validate_parameters=False, persist_result=False, description=_about(self.plan))
 
     def _run_flow(self, client: SyncPrefectClient, flow: Flow[Any, Any], flow_run: FlowRun) -> bool:
         """Run the flow, and what Prefect left undone of it; return whether Prefect knows how it ended."""
@@ -148,11 +164,11 @@ class Pipeline:
             raise PrefectLost(getattr(state, "message", None) or "it ended the run early")
         except (Exception, PrefectSignal) as lost:
             if not self._is_over():
-                logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", _one_line(lost))
+                logger.warning("Prefect cannot go on with this run (%s): it goes on without its page", one_line(lost))
                 self._go_on_alone()
                 if isinstance(lost, PrefectLost) and self._correct(client, flow_run):
                     return True
-            logger.warning("Prefect does not know how this run ended (%s): the next run tells it", _one_line(lost))
+            logger.warning("Prefect does not know how this run ended (%s): the next run tells it", one_line(lost))
             return False
 
     def _is_over(self) -> bool:
@@ -161,7 +177,7 @@ class Pipeline:
     def _correct(self, client: SyncPrefectClient, flow_run: FlowRun) -> bool:
         """Replace the state that Prefect gave the run; return whether it could be."""
         with contextlib.suppress(Exception):
-            client.set_flow_run_state(flow_run.id, self._verdict(), force=True)
+            client.set_flow_run_state(flow_run.id, self.verdict(), force=True)
             return True
         return False
 
@@ -182,12 +198,12 @@ class Pipeline:
                     break
                 if step.name not in self.results:
                     raise PrefectLost(state.message or f"{step.name} ended as {state.name}")
-        return self._verdict()
+        return self.verdict()
 
-    def _verdict(self) -> State[Any]:
+    def verdict(self) -> State[Any]:
         """Return the state in which the flow run ends."""
         if self.error is not None:
-            return _failure(self.error)
+            return failure(self.error)
         done = len(self.results) - self._skipped
         return Completed(message=f"{done} steps run, {self._skipped} skipped")
 
@@ -247,8 +263,8 @@ class Pipeline:
         if isinstance(error, LlsflowError):
             run_logger.log(logging.INFO if isinstance(error, Stopped) else logging.ERROR, "%s", error)
         else:
-            run_logger.error("%s", _one_line(error), exc_info=error)
-        return _failure(error)
+            run_logger.error("%s", one_line(error), exc_info=error)
+        return failure(error)
 
     def _go_on_alone(self) -> None:
         """Run what is left without Prefect."""
@@ -275,15 +291,17 @@ def _hand_over(*, wait: bool) -> None:
         service.drain_all(timeout=_HAND_OVER_SECONDS)
 
 
-def _failure(error: BaseException) -> State[Any]:
+def failure(error: BaseException) -> State[Any]:
+    """Return the state in which a run ends that met an error."""
     if isinstance(error, Stopped):
         return Cancelled(message=str(error))
     if isinstance(error, LlsflowError):
         return Failed(message=str(error))
-    return Failed(message=_one_line(error))
+    return Failed(message=one_line(error))
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Return the kind and the first line of an error."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:300]
 
 

@@ -1,4 +1,4 @@
-"""Which process is which: a process id alone may by now belong to another program."""
+"""Which process is which, and processes that end with the one that started them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,56 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _POLL_SECONDS = 0.05
+
+_LAUNCHER = Path(__file__).with_name("launch.py")
+
+_spawner = ThreadPoolExecutor(1, "llsflow-spawn")
+"""Starts every child that is to end with us: the kernel ends it when the thread that started it ends."""
+
+
+def spawn(
+    arguments: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    die_with_parent: signal.Signals | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process in the background, in a session of its own, with its output appended to `log`.
+
+    Args:
+        arguments: the program and its words.
+        log: file for stdout and stderr; its folder is there.
+        environment: the whole environment; None: ours.
+        folder: its working folder; None: ours.
+        die_with_parent: what the kernel sends it when this process ends, however that is; None: nothing. Only
+            Linux can; elsewhere the process goes on.
+    """
+    words = [*arguments]
+    if die_with_parent and sys.platform == "linux":
+        words = [sys.executable, "-IS", str(_LAUNCHER), str(os.getpid()), str(int(die_with_parent)), *words]
+
+    def start() -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=None if environment is None else {**environment},
+                cwd=folder,
+                # Ctrl-C in the user's terminal is for the program in the foreground.
+                start_new_session=True,
+            )
+
+    return _spawner.submit(start).result() if die_with_parent else start()
 
 
 def started_at(pid: int) -> str | None:
@@ -57,3 +103,26 @@ def end(pid: int, started: str, patience_seconds: float = 10.0) -> None:
             time.sleep(_POLL_SECONDS)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process started, and those that these started; none where there is no /proc."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text("utf-8", errors="replace").rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found: list[int] = []
+    waiting = [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def end_descendants() -> None:
+    """Kill everything that this process started and that still lives."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)

@@ -8,17 +8,20 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import LlsflowError
 from llsflow.schema.plan import Plan, StepResult
 
+from .ledger import Ledger
 from .stack import LocalPrefect
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun, State
+
     from llsflow.steps.context import PlanRun
 
-    from .pipeline import Execute
+    from .pipeline import Execute, Pipeline
 
 
 class PrefectRunner:
@@ -91,22 +94,37 @@ class PrefectRunner:
         if self._warming is not None:
             self._warming.join()
         _let_prefect_read_the_environment()
-        from .ledger import Ledger
+        pipeline = self._pipeline(plan, plan_run)
+        pipeline.page.on_lost = self._bring_back
+        with _no_words_on_the_terminal():
+            return pipeline.run()
+
+    def run_within(self, plan: Plan, plan_run: PlanRun, flow_run: FlowRun) -> State[Any]:
+        """Run every step of the plan within the flow run that a worker started; return how the flow is to end.
+
+        Sets `plan_run.flow_url` before the first step.
+
+        Raises:
+            Stopped: the user asked to stop, or the worker ends.
+            LlsflowError: what a step raised, unchanged.
+        """
+        pipeline = self._pipeline(plan, plan_run)
+        pipeline.run_within(flow_run)
+        return pipeline.verdict()
+
+    def _pipeline(self, plan: Plan, plan_run: PlanRun) -> Pipeline:
         from .page import Page
         from .pipeline import Pipeline
 
-        server = self.prefect.external or "local"
-        pipeline = Pipeline(
+        return Pipeline(
             plan=plan,
             plan_run=plan_run,
             execute=self._execute or _real_execute(),
             retries=_retries_of_kinds() if self._retries is None else self._retries,
             retry_seconds=self._retry_seconds,
-            ledger=Ledger(self.prefect.folder / "runs", server),
-            page=Page(self._progress_seconds, self._listen_seconds, on_lost=self._bring_back),
+            ledger=ledger_of(self.prefect),
+            page=Page(self._progress_seconds, self._listen_seconds),
         )
-        with _no_words_on_the_terminal():
-            return pipeline.run()
 
     def _bring_back(self) -> None:
         """Start the local server again when it was killed in the middle of a run."""
@@ -118,6 +136,11 @@ class PrefectRunner:
     def stop(self) -> bool:
         """End the local server; return whether one ran."""
         return self.prefect.stop()
+
+
+def ledger_of(prefect: LocalPrefect) -> Ledger:
+    """Return who runs what in this home, as far as runs are known to that server."""
+    return Ledger(prefect.folder / "runs", prefect.external or "local")
 
 
 def _let_prefect_read_the_environment() -> None:

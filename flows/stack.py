@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from llsflow.errors import Stopped, UnavailableError
 from llsflow.home import home, locked, read_json, storage_errors, write_json
 
 from . import environment as settings
-from .processes import end, is_alive, started_at
+from .processes import end, is_alive, spawn, started_at
 
 DEFAULT_PORT = 4200
 _HOST = "127.0.0.1"
@@ -71,14 +72,35 @@ class LocalPrefect:
         self.folder = home() / "prefect"
         self.external = _external_url()
         self._port = port
+        self._die_with_parent = False
 
     @property
     def log_file(self) -> Path:
         """Where the local server writes what it has to say."""
         return self.folder / "server.log"
 
-    def start(self) -> None:
+    def start(self, *, die_with_parent: bool = False) -> None:
         """Start the local server unless it runs already; return at once, while it still boots.
+
+        Args:
+            die_with_parent: whether a server that is started here ends with this process; else it stays, for
+                the next run.
+
+        Raises:
+            StorageError: its folder cannot be written.
+        """
+        self._die_with_parent = die_with_parent
+        self.prepare()
+        if self.external:
+            return
+        with locked("prefect"):
+            record = self._record()
+            if record is None or not record.lives():
+                # The same port again: a run whose server was killed finds the new one where it was.
+                self._spawn(free_port(record.port if record else self._port))
+
+    def prepare(self) -> None:
+        """Make the folder and the logging configuration that Prefect is to find.
 
         Raises:
             StorageError: its folder cannot be written.
@@ -89,13 +111,6 @@ class LocalPrefect:
             for log in (self.log_file, self.folder / "client.log"):
                 if log.exists() and log.stat().st_size > _LOG_BYTES:
                     log.replace(log.with_suffix(".log.1"))
-        if self.external:
-            return
-        with locked("prefect"):
-            record = self._record()
-            if record is None or not record.lives():
-                # The same port again: a run whose server was killed finds the new one where it was.
-                self._spawn(_free_port(record.port if record else self._port))
 
     def wait(self, timeout: float = 180.0, stopping: Callable[[], bool] = lambda: False) -> str:
         """Return the address of the API as soon as it answers.
@@ -117,7 +132,7 @@ class LocalPrefect:
                         f"{self._last_words()}; see {self.log_file}, then run the same command again"
                     )
                 starts += 1
-                self.start()
+                self.start(die_with_parent=self._die_with_parent)
             elif self._answers(record):
                 return record.api_url
             if stopping():
@@ -150,6 +165,11 @@ class LocalPrefect:
             return Status(None, local=True, pid=None, healthy=False)
         return Status(record.api_url, local=True, pid=record.pid, healthy=self._answers(record))
 
+    def local_url(self) -> str | None:
+        """Return the address of the API of this home's own server; None: none runs. It may still boot."""
+        record = self._record()
+        return record.api_url if record and record.lives() else None
+
     def environment(self) -> dict[str, str]:
         """Return what to set in os.environ before Prefect is imported; call it after start()."""
         record = None if self.external else self._record()
@@ -164,18 +184,15 @@ class LocalPrefect:
             return None
 
     def _spawn(self, port: int) -> None:
-        with self.log_file.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Prefect reads .env, prefect.toml and pyproject.toml of its working folder: not the user's.
-                cwd=self.folder,
-                env=settings.server_environment(self.folder, port),
-                # Ctrl-C in the user's terminal and the end of this process leave the server alone.
-                start_new_session=True,
-            )
+        process = spawn(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)],
+            log=self.log_file,
+            environment=settings.server_environment(self.folder, port),
+            # Prefect reads .env, prefect.toml and pyproject.toml of its working folder: not the user's.
+            folder=self.folder,
+            # Its database bears that; its own way to end waits for every open page.
+            die_with_parent=signal.SIGKILL if self._die_with_parent else None,
+        )
         _spawned.append(process)
         started = started_at(process.pid) or ""
         url = f"http://{_HOST}:{port}"
@@ -227,12 +244,13 @@ def _is_there(api_url: str) -> bool:
     import httpx
 
     try:
-        return httpx.get(f"{api_url}/health", timeout=5.0, trust_env=_beyond_this_machine(api_url)).status_code < 500
+        return httpx.get(f"{api_url}/health", timeout=5.0, trust_env=beyond_this_machine(api_url)).status_code < 500
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
 
 
-def _beyond_this_machine(url: str) -> bool:
+def beyond_this_machine(url: str) -> bool:
+    """Return whether a server is at another address than this machine's loopback."""
     # A proxy in the environment cannot reach this machine's loopback.
     return urlsplit(url).hostname not in _LOOPBACK
 
@@ -246,13 +264,13 @@ def _get(url: str, timeout_seconds: float) -> object:
     import httpx
 
     try:
-        answer: object = httpx.get(url, timeout=timeout_seconds, trust_env=_beyond_this_machine(url)).json()
+        answer: object = httpx.get(url, timeout=timeout_seconds, trust_env=beyond_this_machine(url)).json()
     except (httpx.HTTPError, httpx.InvalidURL, ValueError):
         return None
     return answer
 
 
-def _free_port(preferred: int) -> int:
+def free_port(preferred: int) -> int:
     """Return the preferred port when nothing listens on it, else one that the system says is free."""
     for port in (preferred, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
