@@ -11,6 +11,7 @@ from llsflow.config.folders import (
     config_source,
     copy_config,
     list_options,
+    option_exists,
     packaged_conf,
     resolve_conf_uri,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "json_schema",
     "list_options",
     "load_experiment",
+    "option_exists",
     "packaged_conf",
     "resolve_conf_uri",
     "to_yaml",

@@ -146,6 +146,11 @@ def list_options(config_dir: Path | None = None) -> dict[str, list[Option]]:
     return listing
 
 
+def option_exists(group: str, name: str, config_dir: Path | None = None) -> bool:
+    """Return whether a group has a file of that name, the user's or a packaged one."""
+    return Folders.at(config_dir).find(f"{group}/{name}") is not None
+
+
 def config_source(name: str, config_dir: Path | None = None) -> tuple[Path, str]:
     """Return the file of `group/option` and its text.
 

@@ -6,16 +6,20 @@ One file per row format; a row is read by the first format whose columns it has.
 from __future__ import annotations
 
 from llsflow.data.conversation import Conversation, Row, RowFormat
-from llsflow.data.messages import MESSAGES, MESSAGES_ANSWER
-from llsflow.data.pairs import PROMPT_COMPLETION, QUESTION_ANSWER
+from llsflow.data.messages import CHAT_EXPECTED, MESSAGES, MESSAGES_ANSWER
+from llsflow.data.pairs import INPUT_EXPECTED, PROMPT_COMPLETION, QUESTION_ANSWER
+from llsflow.data.preferences import PREFERENCES
 from llsflow.schema.datasets import DatasetPurpose
 
 FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {
-    DatasetPurpose.POST_TRAINING_MESSAGES: (MESSAGES, PROMPT_COMPLETION, QUESTION_ANSWER),
-    DatasetPurpose.EVAL_QUESTION_ANSWER: (QUESTION_ANSWER,),
-    DatasetPurpose.EVAL_MESSAGES_ANSWER: (MESSAGES_ANSWER,),
+    DatasetPurpose.POST_TRAINING_MESSAGES: (MESSAGES, PROMPT_COMPLETION, QUESTION_ANSWER, PREFERENCES),
+    DatasetPurpose.EVAL_QUESTION_ANSWER: (QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED),
+    DatasetPurpose.EVAL_MESSAGES_ANSWER: (MESSAGES_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED),
 }
 """The row formats of each purpose, the most specific first."""
+
+ASKED = (MESSAGES_ANSWER, QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES, PROMPT_COMPLETION, PREFERENCES)
+"""The row formats that can be evaluated, those made for it first."""
 
 
 def row_format(row: Row, purpose: DatasetPurpose) -> RowFormat:
@@ -47,7 +51,7 @@ def evaluation_row(row: Row) -> tuple[Conversation, str]:
     Raises:
         ValueError: the row cannot be used, and why.
     """
-    for known in (MESSAGES_ANSWER, QUESTION_ANSWER, MESSAGES, PROMPT_COMPLETION):
+    for known in ASKED:
         if all(column in row for column in known.columns):
             return known.question(row)
     return row_format(row, DatasetPurpose.EVAL_QUESTION_ANSWER).question(row)

@@ -31,6 +31,16 @@ class RowFormat:
     """Row -> conversation that ends with the assistant's answer; ValueError says what is wrong."""
     question: Callable[[Row], tuple[Conversation, str]]
     """Row -> what is asked, and the expected answer; ValueError says what is wrong."""
+    turns: Callable[[Row], Conversation] | None = None
+    """Row -> all that it says, where that is more than one conversation; None: as `training`."""
+
+    def read(self, row: Row) -> Conversation:
+        """Return all turns of a row, whatever it will be used for.
+
+        Raises:
+            ValueError: the row cannot be used, and why.
+        """
+        return (self.turns or self.training)(row)
 
 
 def text_of(row: Row, column: str) -> str:

@@ -12,11 +12,12 @@ from typing import Any
 
 from llsflow import home
 from llsflow.config import resolve_conf_uri
-from llsflow.data import row_format
+from llsflow.data import row_format, stored
 from llsflow.data.conversation import Conversation
-from llsflow.data.files import NumberedRow, read_rows, reader_for
+from llsflow.data.files import NumberedRow, kind_of, read_rows
 from llsflow.errors import DataError, Mistake
-from llsflow.schema.datasets import HELD_OUT, DatasetConfig
+from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
+from llsflow.store import EMPTY, StoredDataset, chain, encode_row
 
 MAX_TOLD = 20
 """Mistakes told in full; the rest are counted."""
@@ -26,7 +27,10 @@ WORTH_TELLING_BYTES = 20_000_000
 
 logger = logging.getLogger("llsflow")
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+
+_CHAINED_ROWS = 1000
+"""Rows whose digest is computed together."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class DatasetFacts:
     turns: int
     """Messages of all rows' conversations."""
     digest: str
-    """sha256 (hex) of the file's bytes, or of the inline rows."""
+    """sha256 (hex) over the rows in their order: the same for the same rows, in whatever file or store."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +54,43 @@ class DatasetSource:
 
     config: DatasetConfig
     path: Path | None
-    """None: the rows stand in the configuration."""
+    """None: the rows stand in the configuration, or in the store."""
 
     @property
     def name(self) -> str:
         """How messages name it."""
-        return str(self.path) if self.path else f"rows of {self.config.dataset_id}"
+        if self.path:
+            return str(self.path)
+        return f"data set {self.config.dataset_id}" if self._address else f"rows of {self.config.dataset_id}"
 
-    def digest(self) -> str:
-        """Return the sha256 (hex) of the content."""
-        return home.digest(self.config.rows) if self.path is None else home.cached_file_digest(self.path)
+    @property
+    def _address(self) -> stored.StoreAddress | None:
+        uri = self.config.uri or ""
+        return stored.StoreAddress.parse(uri) if uri.startswith(stored.SCHEME) else None
+
+    def fingerprint(self) -> str:
+        """Return a digest that changes when the content does: quick to get, but another one for another kind of file.
+
+        For rows in the store it is that of the rows.
+        """
+        if self.path is not None:
+            return home.cached_file_digest(self.path)
+        if address := self._address:
+            return address.digest or str(stored.find(str(address))[0].digest)
+        return home.digest(self.config.rows)
 
     def read(self, problems: list[Mistake]) -> Iterator[NumberedRow]:
         """Yield every row that can be read; the others go to `problems`."""
-        if self.path is None:
-            yield from enumerate(self.config.rows or [], 1)
-        else:
+        if self.path is not None:
             yield from read_rows(self.path, problems)
+        elif address := self._address:
+            yield from stored.read(address)
+        else:
+            yield from enumerate(self.config.rows or [], 1)
 
 
 def locate(config: DatasetConfig, config_dir: Path | None = None) -> DatasetSource:
-    """Find a data set's file.
+    """Find a data set's file, or its rows in the store: those that it holds now, whatever is appended later.
 
     Raises:
         DataError: the address is of a kind that is not available, there is no such file, or not of a known kind.
@@ -78,16 +98,22 @@ def locate(config: DatasetConfig, config_dir: Path | None = None) -> DatasetSour
     if config.uri is None:
         return DatasetSource(config, None)
     scheme = config.uri.split("://", 1)[0] if "://" in config.uri else ""
+    if scheme == "store":
+        address, _ = stored.find(config.uri)
+        return DatasetSource(config.model_copy(update={"uri": str(address)}), None)
     if scheme == "conf":
         path = resolve_conf_uri(config.uri, config_dir)
     elif scheme or config.uri.startswith("data:"):
-        message = f"{config.uri[:80]!r} is not available: allowed are a local path and conf://…"
+        message = (
+            f"{config.uri[:80]!r} is not available: allowed are a local path, conf://… and store://…; "
+            "register it with the server first"
+        )
         raise DataError([Mistake(f"data set {config.dataset_id}", message)])
     else:
         path = Path(config.uri).expanduser().absolute()
     if not path.is_file():
         raise DataError([Mistake(f"data set {config.dataset_id}", _missing(path))])
-    reader_for(path)
+    kind_of(path.name, str(path))
     return DatasetSource(config, path)
 
 
@@ -105,42 +131,85 @@ def inspect(source: DatasetSource) -> DatasetFacts:
     Raises:
         DataError: rows that cannot be read or used, each with file and row; or no rows.
     """
-    digest = source.digest()
-    settings = [digest, source.config.purpose, source.config.hold_out, _CACHE_VERSION]
+    if (known_rows := _facts_of_stored(source)) is not None:
+        return known_rows
+    settings = [source.fingerprint(), source.config.purpose, source.config.hold_out, _CACHE_VERSION]
     cache = home.home() / "cache" / "datasets" / f"{home.digest(settings)[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return DatasetFacts(**known)
     if source.path and source.path.stat().st_size > WORTH_TELLING_BYTES:
         logger.info("reading and checking every row of %s, once", source.path)
-    facts = _inspect(source, digest)
+    facts = _inspect(source)
     with home.storage_errors(home.home()):
         home.write_json(cache, asdict(facts))
     return facts
 
 
-def _inspect(source: DatasetSource, digest: str) -> DatasetFacts:
+def _facts_of_stored(source: DatasetSource) -> DatasetFacts | None:
+    """Return what the store's record says of all rows of a registered data set; None: the rows must be read."""
+    config = source.config
+    if config.hold_out or not (config.uri or "").startswith(stored.SCHEME):
+        return None
+    address, record = stored.find(str(config.uri))
+    if address.rows != record.num_rows or record.purpose != config.purpose or not record.num_rows:
+        return None
+    _refuse_preferences(record)
+    return DatasetFacts(
+        rows=record.num_rows,
+        held_out=0,
+        characters=record.characters,
+        turns=record.turns,
+        digest=record.digest,
+    )
+
+
+def _refuse_preferences(record: StoredDataset) -> None:
+    """Refuse preferences where conversations are needed; all rows are of the first one's kind."""
+    if record.purpose == DatasetPurpose.POST_TRAINING_MESSAGES:
+        first = next(stored.read(stored.StoreAddress(record.dataset_id, 1)))[1]
+        try:
+            row_format(first, DatasetPurpose.POST_TRAINING_MESSAGES).training(first)
+        except ValueError as error:
+            raise DataError([Mistake(f"data set {record.dataset_id}:1", str(error))]) from None
+
+
+def _inspect(source: DatasetSource) -> DatasetFacts:
     problems: list[Mistake] = []
     rows = characters = turns = 0
     prompts: list[int] = []
+    digest, lines = EMPTY, []
     for number, row in source.read(problems):
         try:
             conversation = row_format(row, source.config.purpose).training(row)
+            lines.append(encode_row(row))
         except ValueError as error:
             problems.append(Mistake(f"{source.name}:{number}", str(error)))
             continue
         rows += 1
         turns += len(conversation)
         characters += sum(len(turn["content"]) for turn in conversation)
-        prompts.append(prompt_hash(conversation[:-1]))
+        if source.config.hold_out:
+            prompts.append(prompt_hash(conversation[:-1]))
+        if len(lines) == _CHAINED_ROWS:
+            digest, lines = chain(digest, lines), []
     _refuse(problems)
     if not rows:
         raise DataError([Mistake(source.name, "holds no rows: at least one is needed")])
+    return DatasetFacts(
+        rows=rows,
+        held_out=_held_out_rows(source, prompts),
+        characters=characters,
+        turns=turns,
+        digest=chain(digest, lines),
+    )
+
+
+def _held_out_rows(source: DatasetSource, prompts: list[int]) -> int:
     kept_back = _held_out_hashes(prompts, source.config.hold_out)
     if kept_back and len(kept_back) == len(set(prompts)):
-        message = f"hold_out={source.config.hold_out} keeps all {rows} rows away from training: lower it"
+        message = f"hold_out={source.config.hold_out} keeps all {len(prompts)} rows away from training: lower it"
         raise DataError([Mistake(source.name, message)])
-    held_rows = sum(prompt in kept_back for prompt in prompts)
-    return DatasetFacts(rows=rows, held_out=held_rows, characters=characters, turns=turns, digest=digest)
+    return sum(prompt in kept_back for prompt in prompts)
 
 
 def _refuse(problems: list[Mistake]) -> None:
@@ -190,7 +259,7 @@ def overlap(training: tuple[DatasetSource, str], other: tuple[DatasetSource, str
 
     Each side is a data set and the id under which its rows are used. The answer is kept until a content changes.
     """
-    settings = [[source.digest(), name, source.config.hold_out] for source, name in (training, other)]
+    settings = [[source.fingerprint(), name, source.config.hold_out] for source, name in (training, other)]
     cache = home.home() / "cache" / "overlaps" / f"{home.digest([settings, _CACHE_VERSION])[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return [(number, trained) for number, trained in known]

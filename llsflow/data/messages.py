@@ -1,6 +1,9 @@
-"""Rows of `messages`: a conversation; with `answer` beside it, a question for an evaluation."""
+"""Rows of messages: a conversation; with an answer beside it, a question for an evaluation."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
 
 from llsflow.data.conversation import Conversation, Row, RowFormat, messages_of, text_of
 
@@ -35,16 +38,36 @@ def answered_question(row: Row) -> tuple[Conversation, str]:
     Raises:
         ValueError: the conversation ends with the assistant, so there is nothing to answer.
     """
-    conversation = messages_of(row)
+    return _asks(messages_of(row), "messages"), text_of(row, "answer")
+
+
+def _chat_expected(row: Row) -> tuple[Conversation, str]:
+    """Return `chat_completion_input`, a list of messages or its JSON, and `expected_answer`."""
+    column = "chat_completion_input"
+    value = row.get(column)
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            raise ValueError(f"{column} is text, but not JSON: a list of messages, or its JSON, is needed") from None
+    return _asks(messages_of({column: value}, column), column), text_of(row, "expected_answer")
+
+
+def _asks(conversation: Conversation, column: str) -> Conversation:
     if conversation[-1]["role"] == "assistant":
-        raise ValueError("messages ends with an assistant turn: the last turn must ask for the answer")
-    return conversation, text_of(row, "answer")
+        raise ValueError(f"{column} ends with an assistant turn: the last turn must ask for the answer")
+    return conversation
 
 
-def _not_for_training(row: Row) -> Conversation:
-    conversation, answer = answered_question(row)
-    return [*conversation, {"role": "assistant", "content": answer}]
+def _answered(question_of: Callable[[Row], tuple[Conversation, str]]) -> Callable[[Row], Conversation]:
+    def training(row: Row) -> Conversation:
+        conversation, answer = question_of(row)
+        return [*conversation, {"role": "assistant", "content": answer}]
+
+    return training
 
 
 MESSAGES = RowFormat(columns=("messages",), training=training, question=question)
-MESSAGES_ANSWER = RowFormat(columns=("messages", "answer"), training=_not_for_training, question=answered_question)
+MESSAGES_ANSWER = RowFormat(("messages", "answer"), _answered(answered_question), answered_question)
+CHAT_EXPECTED = RowFormat(("chat_completion_input", "expected_answer"), _answered(_chat_expected), _chat_expected)
+"""As older data sets of Llama Stack have it."""

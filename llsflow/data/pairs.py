@@ -20,3 +20,5 @@ def pair_format(asked: str, answered: str) -> RowFormat:
 
 PROMPT_COMPLETION = pair_format("prompt", "completion")
 QUESTION_ANSWER = pair_format("question", "answer")
+INPUT_EXPECTED = pair_format("input_query", "expected_answer")
+"""As older data sets of Llama Stack have it."""

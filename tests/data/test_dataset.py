@@ -132,7 +132,7 @@ def test_missing_files_name_the_nearest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("uri", ["https://x/y.jsonl", "s3://b/k.csv", "file:///etc/passwd", "data:csv;base64,eA=="])
 def test_other_addresses_are_refused(uri: str) -> None:
-    with pytest.raises(DataError, match="is not available: allowed are a local path and conf://"):
+    with pytest.raises(DataError, match="is not available: allowed are a local path, conf://"):
         locate(DatasetConfig(dataset_id="d", uri=uri))
 
 

@@ -1,0 +1,46 @@
+"""Values of other formats as JSON has them: dates as ISO text, decimals as text; what has no such form is refused."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+_AS_THEY_ARE = (str, int, float, bool, type(None))
+
+
+class BadRow(ValueError):
+    """A row that cannot be read."""
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, Any] | BadRow:
+    """Return the row in JSON's types, or why it cannot be."""
+    plain: dict[str, Any] = {}
+    for column, value in row.items():
+        try:
+            plain[column] = value if type(value) in _AS_THEY_ARE else _plain(value)
+        except ValueError as error:
+            return BadRow(f"{column} holds {error}")
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _AS_THEY_ARE):
+        return value
+    if isinstance(value, Mapping):
+        if odd := [key for key in value if not isinstance(key, str)]:
+            raise ValueError(f"a key of type {type(odd[0]).__name__}: JSON's keys are texts")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | uuid.UUID):
+        return str(value)
+    if isinstance(value, datetime.timedelta):
+        raise ValueError("a duration, which has no form in JSON: write a number and name its unit in the column")
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise ValueError("bytes, which have no form in JSON: write text")
+    raise ValueError(f"a {type(value).__name__}, which has no form in JSON")
