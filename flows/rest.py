@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ import httpx
 from llsflow.errors import LlsflowError, UnavailableError
 
 from .stack import LocalPrefect, beyond_this_machine
+
+_BUSY_SECONDS = (0.1, 0.3)
+"""Before another try: 503 is its answer where two requests write the same at once, or its database is busy."""
 
 
 class RefusedError(LlsflowError):
@@ -61,16 +65,23 @@ class PrefectApi:
         url = self.url
         if url is None:
             raise UnavailableError("no Prefect server of this LLSFLOW_HOME runs: `llsflow serve` starts one")
-        client = self._clients[beyond_this_machine(url)]
-        try:
-            answer = client.request(method, url + path, json=body, headers=self._headers())
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UnavailableError(f"Prefect at {_shown(url)} does not answer: {type(error).__name__}") from error
+        for waiting in (*_BUSY_SECONDS, None):
+            answer = self._answer(method, url, path, body)
+            if answer.status_code != 503 or waiting is None:
+                break
+            time.sleep(waiting)
         if answer.status_code >= 500 or answer.status_code in (401, 403, 429):
             raise UnavailableError(f"Prefect at {_shown(url)} answers with status {answer.status_code}")
         if answer.is_error:
             raise RefusedError(answer.status_code, f"Prefect refused {method} {path}: {_detail(answer)}")
         return answer.json() if answer.content else None
+
+    def _answer(self, method: str, url: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        client = self._clients[beyond_this_machine(url)]
+        try:
+            return client.request(method, url + path, json=body, headers=self._headers())
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UnavailableError(f"Prefect at {_shown(url)} does not answer: {type(error).__name__}") from error
 
     def _headers(self) -> dict[str, str]:
         """Return the login of the user's own server; this home's takes none."""

@@ -43,6 +43,7 @@ class PrefectSubmitter:
         self._known: tuple[str, str] | None = None
         """Address of the server, and id of the deployment there."""
         self._lock = threading.Lock()
+        self._submitting = threading.Lock()
 
     def ready(self) -> bool:
         """Return whether a job that is submitted now will be taken: the server answers and knows the deployment."""
@@ -64,18 +65,18 @@ class PrefectSubmitter:
             "idempotency_key": f"{job_id}:{attempt}",
             "tags": [TAG, *tags],
         }
-        try:
-            run = self._create(body)
-        except RefusedError as refused:
-            # The server's database was made anew, or somebody deleted the deployment and the worker made another.
-            if refused.status != 404:
-                raise UnavailableError(f"job {job_id} cannot be submitted: {refused}") from refused
-            self._known = None
-            run = self._create(body)
-        return str(run["id"])
-
-    def _create(self, body: Mapping[str, Any]) -> Any:
-        return self._api.post(f"/deployments/{self._deployment_id()}/create_flow_run", body)
+        for again in (True, False):
+            try:
+                # The server refuses one of two requests with the same key that come at once.
+                with self._submitting:
+                    path = f"/deployments/{self._deployment_id()}/create_flow_run"
+                    return str(self._api.post(path, body)["id"])
+            except RefusedError as refused:
+                if refused.status != 404 or not again:
+                    raise UnavailableError(f"job {job_id} cannot be submitted: {refused}") from refused
+                # Its database, or the deployment, was made anew.
+                self._known = None
+        raise AssertionError("the second try ends it")
 
     def statuses(self, flow_run_ids: Sequence[str]) -> Mapping[str, FlowStatus]:
         """Return where each run is.
