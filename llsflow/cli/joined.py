@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from llsflow.plan import Runner
+from llsflow.plan import Runner, Submitter
+from llsflow.schema.server import ServerConfig
 
 FLOWS = "llsflow.flows" if (Path(__file__).parents[1] / "flows").is_dir() else "flows"
 
@@ -28,6 +30,32 @@ def new_stack() -> Stack:
     """Return the local services."""
     stack: Stack = _flows("stack").LocalPrefect()
     return stack
+
+
+class Keeper(Protocol):
+    """The services beside the API, kept up."""
+
+    def start(self) -> None:
+        """Begin to bring them up, and return at once."""
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """Return the state of every service, since when, why and where."""
+
+    def url(self, name: str) -> str | None:
+        """Return the address of a service that is up, or None."""
+
+    def stop(self) -> None:
+        """End them all."""
+
+
+def new_machine(
+    server: ServerConfig, on_ready: Callable[[str, str], None], on_return: Callable[[str], None]
+) -> tuple[Submitter, Keeper]:
+    """Return who hands jobs to workers, and who keeps the services of this machine up."""
+    prefect = _flows("stack").LocalPrefect()
+    keeper: Keeper = _flows("keeper").Keeper(_flows("services").machine_services(server, prefect), on_ready, on_return)
+    submitter: Submitter = _flows("submit").PrefectSubmitter(server.jobs.work_pool, _flows("rest").PrefectApi(prefect))
+    return submitter, keeper
 
 
 def _flows(module: str) -> Any:

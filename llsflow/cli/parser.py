@@ -112,6 +112,16 @@ def _browsing_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
 
 
 def _service_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "serve the API, and all that it needs on this machine: Prefect, a worker, the inference engine, MLflow"
+    serve = commands.add_parser("serve", help=text, description=text, allow_abbrev=False)
+    serve.add_argument(
+        "words",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="of conf/server: server.port=8400, server.jobs.at_once=1, … (see `llsflow show server/default`)",
+    )
+    serve.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configuration (./conf)")
+    serve.set_defaults(command=_lazy("llsflow.cli.serve"))
     ui = commands.add_parser("ui", help="open MLflow on the runs of this LLSFLOW_HOME")
     ui.add_argument("--port", type=int, default=5000)
     ui.add_argument("--stop", action="store_true", help="end the page")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from llsflow import home
 from llsflow.errors import ConflictError, LlsflowError, NotFoundError, UnavailableError
@@ -25,10 +25,10 @@ from llsflow.schema.jobs import Checkpoint, JobStatus, PreferenceOptimizeRequest
 from llsflow.schema.models import Model
 from llsflow.schema.scoring import EvaluateResponse
 from llsflow.schema.server import ServerConfig
-from llsflow.store import Store, StoredJob
+from llsflow.store import JobKind, Store, StoredJob
 
-TRAINING = "post-training"
-EVALUATION = "eval"
+TRAINING: Final = "post-training"
+EVALUATION: Final = "eval"
 
 RETRY_SECONDS = 300.0
 """A client that repeats a request that names no job, and says that it does, means the job of these last seconds."""
@@ -103,7 +103,7 @@ class JobsService:
 
             return self._start(EVALUATION, job_id, body, experiment, benchmark_id)
 
-    def job(self, job_id: str, kind: str, benchmark_id: str | None = None) -> StoredJob:
+    def job(self, job_id: str, kind: JobKind, benchmark_id: str | None = None) -> StoredJob:
         """Return a job of that kind, and of that benchmark where one is named.
 
         Raises:
@@ -116,7 +116,7 @@ class JobsService:
             raise NotFoundError(f"no job {job_id!r} of benchmark {benchmark_id!r}")
         return job
 
-    def all(self, kind: str) -> list[StoredJob]:
+    def all(self, kind: JobKind) -> Sequence[StoredJob]:
         """Return every job of a kind, the newest first."""
         return self.store.jobs.list(kind)
 
@@ -143,7 +143,7 @@ class JobsService:
             raise ConflictError(f"job {job_id} has no result: it is {job.status}{why}")
         return found
 
-    def cancel(self, job_id: str, kind: str, benchmark_id: str | None = None) -> None:
+    def cancel(self, job_id: str, kind: JobKind, benchmark_id: str | None = None) -> None:
         """Have a job stopped at its next step boundary; its checkpoints and the rows that were answered stay.
 
         Raises:
@@ -192,7 +192,7 @@ class JobsService:
 
     def _start(
         self,
-        kind: str,
+        kind: JobKind,
         job_id: str,
         body: Mapping[str, Any],
         experiment: Callable[[], Experiment],

@@ -1,0 +1,197 @@
+"""`llsflow serve`: the API, and beside it everything that one machine needs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from llsflow import home
+from llsflow.cli.joined import Keeper, new_machine
+from llsflow.config import load_server
+from llsflow.errors import ConflictError, StorageError, UnavailableError
+from llsflow.schema.server import ServerConfig
+
+if TYPE_CHECKING:
+    from llsflow.api.deps import Services
+    from llsflow.plan import Submitter
+    from llsflow.schema.health import HealthPart
+    from llsflow.store import Store
+
+TITLES = {"prefect": "Prefect", "worker": "Worker", "engine": "Engine", "mlflow": "MLflow"}
+
+
+def command(options: argparse.Namespace) -> int:
+    """Serve until Ctrl-C or SIGTERM."""
+    server = load_server(options.words, config_dir=options.config_dir)
+    from llsflow.api.access import check_may_listen
+
+    check_may_listen(server)
+    # processes that we start have another working folder, and need the same home and store; the address of a
+    # store may hold a password, so that it is no word of a command line
+    os.environ["LLSFLOW_HOME"] = str(home.ensure_writable())
+    if server.store:
+        os.environ["LLSFLOW_STORE_URL"] = server.store
+    with home.alone("serve") as alone:
+        if not alone:
+            known = home.read_json(_record()) or {}
+            raise ConflictError(f"a server of this LLSFLOW_HOME runs already: {known.get('url', home.home())}")
+        with _listening(server) as listener, _logged(), _Signals() as signals:
+            _serve(server, listener, signals)
+    return 0
+
+
+def _record() -> Any:
+    return home.home() / "serve.json"
+
+
+def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> None:
+    import uvicorn
+
+    from llsflow.api.app import create_app
+    from llsflow.jobs.reconcile import Reconciler
+    from llsflow.store import Store
+
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    url = f"http://{host}:{listener.getsockname()[1]}"
+    store = Store.open()
+
+    def returned(name: str) -> None:
+        if name in ("prefect", "worker"):
+            reconciler.forget()
+
+    submitter, keeper = new_machine(server, _told, returned)
+    reconciler = Reconciler(store, submitter, server.jobs)
+    services = _services(server, store, submitter, keeper)
+    app = create_app(services)
+    home.write_json(_record(), {"url": url, "pid": os.getpid()})
+    print(f"{'API':<8}  {url}  (documentation: {url}/docs)", flush=True)
+    keeper.start()
+    reconciler.start()
+    running = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10))
+    try:
+        signals.phase = "serving"
+        running.run(sockets=[listener])
+    finally:
+        signals.phase = "stopping"
+        print("stopping; jobs under way go on with the next `llsflow serve` (Ctrl-C again to stop at once)", flush=True)
+        _record().unlink(missing_ok=True)
+        reconciler.close()
+        keeper.stop()
+        services.aside.close()
+        store.close()
+
+
+def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: Keeper) -> Services:
+    from llsflow.api.aside import Aside
+    from llsflow.api.catalogue import find_benchmark
+    from llsflow.api.deps import Services
+    from llsflow.jobs.compiling import compile_job
+    from llsflow.jobs.names import CatalogueNames
+    from llsflow.jobs.service import JobsService
+
+    aside = Aside()
+
+    def engine_url() -> str:
+        url = keeper.url("engine")
+        if url is None:
+            raise UnavailableError("the inference engine is starting, or it is down: see /v1/health, and try again")
+        return url
+
+    jobs = JobsService(
+        store=store,
+        server=server,
+        submitter=submitter,
+        names=CatalogueNames(store),
+        compile=lambda experiment: aside.run(compile_job, experiment),
+        benchmark=lambda benchmark_id: find_benchmark(store, benchmark_id),
+        engine_url=engine_url,
+    )
+    return Services(server=server, store=store, jobs=jobs, aside=aside, health=lambda: _health(store, keeper))
+
+
+def _health(store: Store, keeper: Keeper) -> Mapping[str, HealthPart]:
+    from llsflow.schema.health import HealthPart, PartState
+
+    states = {"ready": PartState.OK, "down": PartState.DOWN}
+    try:
+        store.jobs.unended()
+        parts = {"store": HealthPart(state=PartState.OK, url=store.url_shown)}
+    except (UnavailableError, StorageError) as error:
+        parts = {"store": HealthPart(state=PartState.DOWN, why=str(error))}
+    for name, found in keeper.health().items():
+        told = {**found, "state": states.get(found["state"], PartState.STARTING)}
+        parts[name] = HealthPart.model_validate(told)
+    return parts
+
+
+def _told(name: str, url: str) -> None:
+    if url and name in TITLES:
+        print(f"{TITLES[name]:<8}  {url}", flush=True)
+
+
+@contextmanager
+def _listening(server: ServerConfig) -> Iterator[socket.socket]:
+    """Yield a socket that listens where the configuration says.
+
+    Raises:
+        UnavailableError: another program listens there, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((server.host, server.port))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise UnavailableError(
+                f"cannot listen on {server.host}:{server.port}: {why}; choose another with server.port=8322"
+            ) from error
+        listener.listen(512)
+        listener.set_inheritable(False)
+        yield listener
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Keep what is logged, tracebacks too, in LLSFLOW_HOME/logs/serve.log."""
+    folder = home.home() / "logs"
+    with home.storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(folder / "serve.log", encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s - %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("llsflow", "uvicorn")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM: uvicorn takes them while it serves and raises them once more at its end."""
+
+    def __init__(self) -> None:
+        self.phase = "starting"
+        self._before: dict[int, Callable[..., Any] | int | None] = {}
+
+    def __enter__(self) -> _Signals:
+        self._before = {number: signal.signal(number, self._take) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if self.phase != "serving":
+            raise KeyboardInterrupt
