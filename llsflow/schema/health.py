@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from llsflow.schema.base import Record
 
@@ -31,11 +32,12 @@ class HealthPart(Record):
 
 
 class HealthInfo(Record):
-    """How the server is; `parts` only for those who may come in."""
+    """How the server is."""
 
-    status: PartState
-    """ok: requests are answered; the parts say what else works."""
+    status: Literal["OK", "Error"]
+    """OK: requests are answered; the parts say what else works."""
     parts: dict[str, HealthPart] = {}
+    """Told to those who may come in."""
 
 
 class VersionInfo(Record):

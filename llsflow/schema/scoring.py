@@ -70,3 +70,29 @@ class EvaluateResponse(Record):
     """One per row, with `generated_answer`."""
     scores: dict[str, ScoringResult]
     """By scoring function id."""
+
+
+class ReturnType(Record):
+    """What a score is."""
+
+    type: Literal["number", "string"]
+
+
+class ScoringFn(Record):
+    """A scoring function as the API shows it."""
+
+    identifier: str
+    provider_id: str = "llsflow"
+    provider_resource_id: str | None = None
+    type: Literal["scoring_function"] = "scoring_function"
+    description: str | None = None
+    metadata: dict[str, Any] = {}
+    return_type: ReturnType = ReturnType(type="number")
+    params: ScoringFnParams | None = None
+    """What it takes, with its defaults."""
+
+
+class ListScoringFunctionsResponse(Record):
+    """Every scoring function."""
+
+    data: list[ScoringFn]

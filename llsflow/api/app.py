@@ -1,0 +1,107 @@
+"""The API as one ASGI application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+
+from llsflow.api import (
+    agents,
+    benchmarks,
+    datasetio,
+    datasets,
+    evaluations,
+    health,
+    models,
+    post_training,
+    rerank,
+    scoring,
+)
+from llsflow.api.access import Access
+from llsflow.api.deps import Services
+from llsflow.api.door import Door
+from llsflow.api.errors import HTTPError
+from llsflow.api.openapi import openapi
+
+RESOURCES = (
+    datasets.router,
+    datasetio.router,
+    evaluations.router,
+    benchmarks.router,
+    benchmarks.named,
+    post_training.router,
+    models.router,
+    scoring.router,
+    health.router,
+    agents.router,
+    rerank.router,
+)
+"""In the order in which paths are looked up."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """Return the application that serves `services`.
+
+    Raises:
+        ConfigError: the file of keys cannot be read.
+    """
+    app = FastAPI(
+        title="llsflow",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={HTTPException: _misdirected},
+    )
+    app.state.services = services
+    for router in RESOURCES:
+        app.include_router(router)
+    app.add_middleware(Door, access=Access(services.server))
+    app.add_api_route("/openapi.json", _published_schema, include_in_schema=False)
+    app.add_api_route("/docs", _docs, include_in_schema=False)
+    return app
+
+
+async def _misdirected(request: Request, error: HTTPException) -> Response:
+    """Say what is wrong with a request that no operation takes; the door makes the answer."""
+    if isinstance(error, HTTPError):
+        raise error
+    if error.status_code == 405:
+        allowed = _allowed_methods(request)
+        detail = f"{request.method} is not allowed here: allowed is {', '.join(allowed)}"
+        raise HTTPError(405, detail, {"Allow": ", ".join(allowed)})
+    if error.status_code == 404:
+        raise HTTPError(404, "there is nothing here: /docs lists the paths")
+    raise error
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    found: set[str] = set()
+    for route in (route for router in RESOURCES for route in router.routes):
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE and isinstance(route, Route):
+            found |= route.methods or set()
+    return sorted(found)
+
+
+def _published_schema(request: Request) -> Response:
+    app = request.app
+    if app.openapi_schema is None:
+        app.openapi_schema = openapi(app)
+    return _json(app.openapi_schema)
+
+
+def _docs() -> Response:
+    from llsflow.api.docs import PAGE
+
+    return HTMLResponse(PAGE)
+
+
+def _json(value: Any) -> Response:
+    import json
+
+    return Response(json.dumps(value, ensure_ascii=False), media_type="application/json")

@@ -1,0 +1,99 @@
+"""A served API: a real store, real HTTP, and jobs that are only written down."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from llama_stack_client import LlamaStackClient
+
+from llsflow.api.app import create_app
+from llsflow.api.aside import Aside
+from llsflow.api.deps import Services
+from llsflow.schema.server import ServerConfig
+from llsflow.store import Store
+from tests.api.jobs import WrittenJobs
+
+
+@dataclass
+class Served:
+    """A server on a free port, in a thread."""
+
+    services: Services
+    url: str
+    http: httpx.Client
+    closing: list[uvicorn.Server] = field(default_factory=list)
+
+    @property
+    def client(self) -> LlamaStackClient:
+        """The official client."""
+        return LlamaStackClient(base_url=self.url, max_retries=0)
+
+
+def serve(services: Services, **headers: str) -> Iterator[Served]:
+    """Serve until the generator is closed."""
+    config = uvicorn.Config(create_app(services), port=0, log_level="warning", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, headers=headers, timeout=30.0) as http:
+        yield Served(services, url, http)
+    server.should_exit = True
+    thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def aside() -> Iterator[Aside]:
+    """One process aside for every test: it opens its store by the environment, which each test has its own."""
+    started = Aside(processes=1)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def services(llsflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
+    """A store of its own, jobs that are only written down."""
+    # no conf/ of the checkout
+    monkeypatch.chdir(llsflow_home.parent)
+    store = Store.open()
+    found = Services(ServerConfig(port=0), store, WrittenJobs(store))
+    yield found
+    found.close()
+    store.close()
+
+
+@pytest.fixture
+def served(services: Services) -> Iterator[Served]:
+    """The API."""
+    yield from serve(services)
+
+
+@pytest.fixture
+def http(served: Served) -> httpx.Client:
+    """A client of plain HTTP."""
+    return served.http
+
+
+ROWS = [{"question": f"{n} + {n}?", "answer": str(2 * n)} for n in range(10)]
+
+
+def register(
+    http: httpx.Client, dataset_id: str = "sums", rows: list[dict[str, object]] | None = None
+) -> httpx.Response:
+    """Register rows of question and answer."""
+    body = {
+        "dataset_id": dataset_id,
+        "purpose": "eval/question-answer",
+        "source": {"type": "rows", "rows": ROWS if rows is None else rows},
+    }
+    return http.post("/v1beta/datasets", json=body)
