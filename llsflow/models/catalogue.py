@@ -1,0 +1,130 @@
+"""What a model id stands for: a complete file of conf/model, or a checkpoint of a training job."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from llsflow import home
+from llsflow.config.files import read_document
+from llsflow.config.folders import Folders
+from llsflow.config.report import MISSING, Report
+from llsflow.data.stored import shared_store
+from llsflow.errors import NotFoundError
+from llsflow.models.load import model_folder
+from llsflow.schema.models import ModelConfig
+from llsflow.store import Store, StoredCheckpoint
+
+GROUP = "model"
+INIT_SEED = 0
+"""Of the weights of models that are built here: an experiment draws them with its own seed, the catalogue with this."""
+
+
+def list_models(config_dir: Path | None = None) -> list[ModelConfig]:
+    """Return the models of conf/model, by name; templates, which leave something open, are not among them."""
+    found = {model.model_id: model for _, model in reversed(_conf_models(config_dir))}
+    return [found[model_id] for model_id in sorted(found)]
+
+
+def find_model(model_id: str, store: Store | None = None, config_dir: Path | None = None) -> ModelConfig | None:
+    """Return the model of that id: of conf/model (also by the name of its file), or a checkpoint; None: there is none.
+
+    `store`: where checkpoints are looked up; null: this process's.
+
+    Raises:
+        NotFoundError: the checkpoint's files are gone.
+        UnavailableError: the store does not answer.
+    """
+    models = _conf_models(config_dir)
+    by_id = {model.model_id: model for _, model in reversed(models)}
+    if model := by_id.get(model_id) or dict(models).get(model_id):
+        return model
+    checkpoint = (store or shared_store()).jobs.checkpoint(model_id)
+    return None if checkpoint is None else ModelConfig(model_id=model_id, path=str(checkpoint_folder(checkpoint)))
+
+
+def known_models(store: Store | None = None, config_dir: Path | None = None) -> list[str]:
+    """Return every model id: those of conf/model, then the checkpoints, the newest first."""
+    checkpoints = (store or shared_store()).jobs.all_checkpoints()
+    newest = sorted(checkpoints, key=lambda checkpoint: checkpoint.created_at, reverse=True)
+    return [*(model.model_id for model in list_models(config_dir)), *(checkpoint.identifier for checkpoint in newest)]
+
+
+def checkpoint_folder(checkpoint: StoredCheckpoint) -> Path:
+    """Return where a checkpoint lies: its folder moves from work/ to steps/ when its training is done.
+
+    Raises:
+        NotFoundError: it is in neither.
+    """
+    roots = [home.home() / "steps", home.home() / "work"]
+    for root in (*roots, roots[0]):  # it may have moved between the two looks
+        folder = root / checkpoint.path
+        if folder.is_dir() and folder.resolve().is_relative_to(root):
+            return folder
+    raise NotFoundError(
+        f"the files of checkpoint {checkpoint.identifier!r} are gone: they were in "
+        f"{str(roots[0] / checkpoint.path)!r}; run its training again"
+    )
+
+
+def ready_folder(model: ModelConfig) -> Path:
+    """Return the model's Hugging Face folder: downloaded, or built once under LLSFLOW_HOME, where it is not there yet.
+
+    Raises:
+        ModelError: there is no such folder, or its config cannot be built.
+        UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
+    """
+    if model.init is None:
+        assert model.path is not None  # noqa: S101 - the schema wants one of the two
+        return model_folder(model.path, model.revision)
+    from llsflow.models import build
+
+    made_by = home.file_digest(Path(build.__file__))
+    key = home.digest({"init": model.init.model_dump(mode="json"), "seed": INIT_SEED, "code": made_by})[:16]
+    folder = home.home() / "cache" / "models" / key
+    with home.locked(f"model-{key}", waiting_for=f"another process that builds {model.model_id}"):
+        if not folder.is_dir():
+            aside = folder.with_name(f".{key}.{os.getpid()}")
+            shutil.rmtree(aside, ignore_errors=True)
+            with home.storage_errors(home.home()):
+                aside.mkdir(parents=True)
+                build.build(model.init, INIT_SEED, aside)
+                aside.rename(folder)
+    return folder
+
+
+def _conf_models(config_dir: Path | None) -> list[tuple[str, ModelConfig]]:
+    """Return the complete files of conf/model by the name of the file, in its order."""
+    folders = Folders.at(config_dir)
+    models = []
+    for stem in folders.options(GROUP):
+        path = folders.find(f"{GROUP}/{stem}")
+        if path is not None:
+            stat = path.stat()
+            model = _read((path, stat.st_mtime_ns, stat.st_size))
+            if model is not None:
+                models.append((stem, model))
+    return models
+
+
+@lru_cache(maxsize=256)
+def _read(version: tuple[Path, int, int]) -> ModelConfig | None:
+    """Return the model of a file (its path, time of change and size); None: it is a template, or not a model's."""
+    values = read_document(version[0], Report()).values
+    if _open(values):
+        return None
+    try:
+        return ModelConfig.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def _open(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return any(_open(item) for item in (value.values() if isinstance(value, dict) else value))
+    return isinstance(value, str) and (value == MISSING or "${" in value)

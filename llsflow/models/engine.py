@@ -1,0 +1,176 @@
+"""The embedded inference engine over HTTP: the OpenAI protocol, on a loopback address, in a process of its own.
+
+`python -m llsflow.models.engine --port 8322` answers /health before torch is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from llsflow.errors import LlsflowError, NotFoundError
+from llsflow.models.catalogue import find_model, known_models
+from llsflow.models.protocol import (
+    NOT_A_NUMBER,
+    OUT_OF_MEMORY,
+    completion,
+    conversation_of,
+    error_body,
+    read_request,
+    sampling_of,
+)
+from llsflow.models.serving import Answer, Engine, NotANumber, NotEnoughMemory, Ticket
+from llsflow.schema.models import ModelConfig
+
+HERE = "127.0.0.1"
+LISTED = 20
+"""Model ids that an error names."""
+
+Failure = tuple[int, str, str | None]
+"""HTTP status, and the protocol's type and code."""
+
+
+def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
+    """Return the app over an engine that was started or will be."""
+    app = FastAPI(openapi_url=None)
+    # a page of the open web that has its name point here must not reach the models
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])
+    looking_up = ThreadPoolExecutor(2, thread_name_prefix="catalogue")
+
+    async def in_thread(call: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(looking_up, call)
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        return JSONResponse(engine.health())
+
+    @app.get("/v1/models")
+    async def models() -> JSONResponse:
+        known = await in_thread(lambda: known_models(config_dir=config_dir))
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "llsflow"} for name in known]
+        return JSONResponse({"object": "list", "data": data})
+
+    @app.post("/v1/chat/completions")
+    async def chat(request: Request) -> Response:
+        body = read_request(_json(await request.body()))
+        conversation, sampling = conversation_of(body), sampling_of(body)
+        model = await in_thread(lambda: _known(body.model, config_dir))
+        ticket = Ticket(model, conversation, sampling, secrets.randbits(31) if body.seed is None else body.seed)
+        engine.submit(ticket)
+        answer = await _answer(request, ticket)
+        if answer is None:
+            return Response(status_code=499)  # nginx's code for a client that went away: nobody reads it
+        return JSONResponse(completion(body.model, answer.text, answer.finish, answer.prompt_tokens, answer.tokens))
+
+    @app.exception_handler(ValueError)
+    @app.exception_handler(LlsflowError)
+    @app.exception_handler(HTTPException)
+    async def told(_: Request, error: Exception) -> JSONResponse:
+        status, kind, code = _failure(error)
+        message = str(error.detail) if isinstance(error, HTTPException) else str(error)
+        headers = {"Retry-After": "5"} if status == 503 else None
+        return JSONResponse(error_body(message, kind, code), status, headers)
+
+    @app.exception_handler(Exception)
+    async def fault(_: Request, __: Exception) -> JSONResponse:
+        return JSONResponse(error_body("a fault of the inference engine: see its log", "server_error"), 500)
+
+    return app
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise ValueError(f"the body is not JSON: {error}") from None
+
+
+def _known(model_id: str, config_dir: Path | None) -> ModelConfig:
+    model = find_model(model_id, config_dir=config_dir)
+    if model is None:
+        known = known_models(config_dir=config_dir)
+        more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
+        raise NotFoundError(f"no model {model_id!r}; known are {', '.join(known[:LISTED]) or 'none'}{more}")
+    return model
+
+
+async def _answer(request: Request, ticket: Ticket) -> Answer | None:
+    """Return the answer; None: the client went away before it was there."""
+    answered = asyncio.wrap_future(ticket.answered)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        first: set[asyncio.Future[Any]] = {answered, gone}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if answered.done():
+            return answered.result()
+        ticket.drop()
+        answered.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return None
+    finally:
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _failure(error: Exception) -> Failure:
+    match error:
+        case HTTPException(status_code=status):
+            return status, "invalid_request_error", None
+        case NotFoundError():
+            return 404, "invalid_request_error", "model_not_found"
+        case NotEnoughMemory():
+            return 503, "server_error", OUT_OF_MEMORY
+        case NotANumber():
+            return 500, "server_error", NOT_A_NUMBER
+        case LlsflowError():
+            return 503, "server_error", None
+        case _:
+            return 400, "invalid_request_error", None
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m llsflow.models.engine", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0: any that is free")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto: the best there is")
+    parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the weights")
+    parser.add_argument("--max-models", type=int, default=2, help="in memory at once")
+    parser.add_argument("--batch-size", type=int, default=32, help="requests that are generated together")
+    parser.add_argument("--config-dir", type=Path, help="folder with YAML files over the packaged ones")
+    options = parser.parse_args(words)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    engine = Engine(
+        max_models=options.max_models, batch_size=options.batch_size, device=options.device, dtype=options.dtype
+    )
+    with socket.create_server((HERE, options.port)) as listener:
+        sys.stdout.write(f"http://{HERE}:{listener.getsockname()[1]}\n")
+        sys.stdout.flush()
+        app = create_app(engine, options.config_dir)
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        engine.start()
+        uvicorn.Server(config).run(sockets=[listener])
+    if not engine.close():
+        os._exit(0)  # a thread in the middle of an import or a long step: nothing of it needs to be kept
+
+
+if __name__ == "__main__":
+    main()
