@@ -23,7 +23,7 @@ SPAN_ROWS = 2 * MAX_ROWS
 TAIL_ROWS = 128
 TAIL_BYTES = 1 << 14
 """A last chunk below both is written anew together with what is appended: rows that come singly stay in few chunks."""
-SWEEP_CHUNKS = 64
+SWEEP_CHUNKS = 16
 """Chunks that one transaction removes."""
 
 
@@ -64,14 +64,14 @@ class Datasets:
             chunks = pack(lines, tail.first_row if tail else row["num_rows"], before)
             if tail:
                 connection.execute(_DELETE_CHUNK, {"key": row["set_key"], "first": tail.first_row})
-            connection.execute(insert(row_chunks), [chunk_values(row["set_key"], chunk) for chunk in chunks])
+            connection.execute(_INSERT_CHUNK, [chunk_values(row["set_key"], chunk) for chunk in chunks])
             changed = {
                 "num_rows": row["num_rows"] + len(batch.lines),
                 "characters": row["characters"] + batch.characters,
                 "turns": row["turns"] + batch.turns,
                 "digest": chunks[-1].digest,
             }
-            connection.execute(update(datasets).where(datasets.c.dataset_id == dataset_id).values(changed))
+            connection.execute(_GROW, {"id": dataset_id, **{f"new_{name}": value for name, value in changed.items()}})
             return _record({**row, **changed})
 
     def page(self, dataset_id: str, start: int, limit: int, max_bytes: int | None = None) -> Page:
@@ -181,16 +181,20 @@ def _missing(dataset_id: str) -> NotFoundError:
 
 
 def _locked(connection: Connection, dataset_id: str) -> Mapping[Any, Any]:
-    row = (
-        connection.execute(select(datasets).where(datasets.c.dataset_id == dataset_id).with_for_update())
-        .mappings()
-        .first()
-    )
+    row = connection.execute(_LOCK, {"id": dataset_id}).mappings().first()
     if row is None:
         raise _missing(dataset_id)
     return row
 
 
+# built once: building a statement takes longer than SQLite takes to run it
+_LOCK = select(datasets).where(datasets.c.dataset_id == bindparam("id")).with_for_update()
+_GROW = (
+    update(datasets)
+    .where(datasets.c.dataset_id == bindparam("id"))
+    .values({name: bindparam(f"new_{name}") for name in ("num_rows", "characters", "turns", "digest")})
+)
+_INSERT_CHUNK = insert(row_chunks)
 _chunk = row_chunks.c
 _of_set = _chunk.set_key == bindparam("key")
 _PLACE = select(datasets.c.set_key, datasets.c.num_rows).where(datasets.c.dataset_id == bindparam("id"))

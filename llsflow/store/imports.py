@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from llsflow.errors import ConflictError, StorageError
 from llsflow.store.chunks import Chunk, pack
@@ -16,11 +16,13 @@ from llsflow.store.records import Batch, StoredDataset
 from llsflow.store.rows import EMPTY
 from llsflow.store.tables import datasets, row_chunks, row_sets
 
-FLUSH_BYTES = 1 << 20
-FLUSH_ROWS = 8000
+FLUSH_BYTES = 1 << 18
+FLUSH_ROWS = 2000
 """Rows gathered before a transaction: few enough that others write in between, many enough to be fast."""
 
-_FIELDS = [column for column in datasets.c if column.name != "set_key"]
+_FIND = select(*(column for column in datasets.c if column.name != "set_key")).where(
+    datasets.c.dataset_id == bindparam("id")
+)
 
 
 class RowImport:
@@ -117,7 +119,7 @@ class RowImport:
 
 def find(connection: Connection, dataset_id: str) -> StoredDataset | None:
     """Return the data set, or None."""
-    found = connection.execute(select(*_FIELDS).where(datasets.c.dataset_id == dataset_id)).mappings().first()
+    found = connection.execute(_FIND, {"id": dataset_id}).mappings().first()
     return None if found is None else StoredDataset(**found)
 
 

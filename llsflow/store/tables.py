@@ -34,7 +34,10 @@ class Words(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Escape what a database cannot hold."""
-        if value is None or (value.isascii() and "\0" not in value):
+        if value is None:
+            return None
+        value = str(value)  # an enum's name is its own business
+        if value.isascii() and "\0" not in value:
             return value
         return value.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 

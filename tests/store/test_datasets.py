@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import itertools
+from pathlib import Path
 
-from llsflow.errors import ConflictError, NotFoundError
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import select
+
+from llsflow.errors import ConflictError, NotFoundError, StorageError
 from llsflow.store import EMPTY, Batch, Store, StoredDataset, chain, decode_row, encode_row
+from llsflow.store.chunks import MAX_BYTES
+from llsflow.store.tables import row_chunks
 
 
 def lines(count: int, start: int = 0) -> list[bytes]:
@@ -83,3 +91,76 @@ def test_deleting(store: Store) -> None:
     with pytest.raises(NotFoundError):
         list(reading)
     assert decode_row(store.datasets.page(register(store, lines(1)).dataset_id, 0, 9).lines[0])["id"] == 0
+
+
+def test_a_page_stops_before_its_bytes_are_too_many(store: Store) -> None:
+    rows = [encode_row({"x": "x" * size}) for size in (100, 100, 100, 5000, 10)]
+    register(store, rows)
+    size = len(rows[0])
+    assert store.datasets.page("d", 0, 5, max_bytes=2 * size).lines == rows[:2]
+    assert store.datasets.page("d", 0, 5, max_bytes=2 * size - 1).lines == rows[:1]
+    assert store.datasets.page("d", 0, 5, max_bytes=1).lines == rows[:1]
+    assert store.datasets.page("d", 3, 5, max_bytes=1).lines == rows[3:4]
+    assert store.datasets.page("d", 3, 5, max_bytes=10**9).lines == rows[3:]
+
+
+def test_single_rows_stay_in_few_chunks(store: Store) -> None:
+    register(store, lines(1))
+    rows = [encode_row({"id": index}) for index in range(400)]
+    for row in rows:
+        store.datasets.append("d", Batch([row]))
+    with store._database.read() as connection:
+        counts = connection.execute(select(row_chunks.c.num_rows).order_by(row_chunks.c.first_row)).scalars().all()
+    assert counts == [128, 128, 128, 17]
+    assert store.datasets.page("d", 1, 1000).lines == rows
+
+
+def test_an_append_is_on_disk_when_it_is_answered(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        database = store._database
+        for durable, level in ((True, 2), (False, 1), (True, 2), (True, 2), (False, 1)):
+            with database.write(durable=durable) as connection:
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
+
+
+def test_a_failed_append_changes_nothing(store: Store) -> None:
+    made = register(store, lines(10))
+    with pytest.raises(Exception, match="int"):
+        store.datasets.append("d", Batch(lines(5), characters="many"))  # type: ignore[arg-type]
+    assert store.datasets.get("d") == made
+    assert store.datasets.page("d", 0, 100).lines == lines(10)
+
+
+def test_a_full_disk_is_told_and_changes_nothing(tmp_path: Path) -> None:
+    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
+        made = register(store, lines(10))
+        with store._database.read() as connection:  # the one connection of the pool, as nothing runs beside
+            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(StorageError, match=r"cannot write to .*store.db: database or disk is full; free space"):
+            store.datasets.append("d", Batch(lines(5000)))
+        assert store.datasets.get("d") == made
+
+
+numbers = itertools.count()
+SIZES = st.integers(0, 50) | st.sampled_from([MAX_BYTES - 100, MAX_BYTES, MAX_BYTES + 1])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(SIZES, max_size=12), min_size=1, max_size=6), st.data())
+def test_any_batches_any_pages(store: Store, sizes: list[list[int]], data: st.DataObject) -> None:
+    name = f"d{next(numbers)}"
+    rows = [[encode_row({"x": "é" * (size // 2), "i": index}) for index, size in enumerate(batch)] for batch in sizes]
+    register(store, rows[0], name)
+    for batch in rows[1:]:
+        store.datasets.append(name, Batch(batch))
+    every = [line for batch in rows for line in batch]
+    found = store.datasets.get(name)
+    assert found is not None
+    assert (found.num_rows, found.digest) == (len(every), chain(EMPTY, every))
+    start = data.draw(st.integers(0, len(every) + 1))
+    limit = data.draw(st.integers(0, len(every) + 1))
+    assert store.datasets.page(name, start, limit).lines == every[start : start + limit]
+    assert [*store.datasets.read(name, limit)] == every[:limit]
+    count = data.draw(st.integers(0, len(every)))
+    assert store.datasets.digest_at(name, count) == chain(EMPTY, every[:count])
