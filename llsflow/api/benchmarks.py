@@ -9,13 +9,12 @@ from fastapi.responses import Response
 
 from llsflow.api.body import taken
 from llsflow.api.catalogue import LLSFLOW, all_benchmarks, find_benchmark, stored_here
-from llsflow.api.deps import Server, done, null, reply
+from llsflow.api.deps import Server, Services, done, null, reply
 from llsflow.api.openapi import published
 from llsflow.config.benchmarks import conf_benchmark
 from llsflow.errors import ConfigError, ConflictError, Mistake, NotFoundError
 from llsflow.schema.benchmarks import Benchmark, ListBenchmarksResponse, RegisterBenchmarkRequest
 from llsflow.schema.datasets import HELD_OUT, DatasetPurpose
-from llsflow.store import Store
 
 router = APIRouter()
 
@@ -41,7 +40,7 @@ def register_benchmark(
         mistakes.append(Mistake("provider_id", f"found {request.provider_id!r}, allowed: {LLSFLOW}"))
     if conf_benchmark(request.benchmark_id) is not None:
         raise ConflictError(f"benchmark {request.benchmark_id!r} is a file of conf/benchmark: take another name")
-    mistakes += _dataset_mistakes(services.store, request.dataset_id)
+    mistakes += _dataset_mistakes(services, request.dataset_id)
     if mistakes:
         raise ConfigError(mistakes)
     services.store.benchmarks.register(
@@ -56,11 +55,11 @@ def _name_mistakes(request: RegisterBenchmarkRequest) -> list[Mistake]:
     return [Mistake("benchmark_id", message)] if taken_words else []
 
 
-def _dataset_mistakes(store: Store, dataset_id: str) -> list[Mistake]:
+def _dataset_mistakes(services: Services, dataset_id: str) -> list[Mistake]:
     if dataset_id.endswith(HELD_OUT):
         message = f"{dataset_id!r}: rows that are held out belong to an experiment; register them as a data set"
         return [Mistake("dataset_id", message)]
-    purpose = DatasetPurpose(stored_here(store, dataset_id).purpose)
+    purpose = DatasetPurpose(stored_here(services, dataset_id).purpose)
     if purpose in EVALUATED:
         return []
     return [Mistake("dataset_id", f"{dataset_id!r} has purpose {purpose}, allowed: {', '.join(EVALUATED)}")]

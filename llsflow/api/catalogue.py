@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llsflow.api.aside import store_here
+from llsflow.api.deps import Services
 from llsflow.config import option_exists
 from llsflow.config.benchmarks import conf_benchmark, conf_benchmarks
 from llsflow.errors import NotFoundError
@@ -20,22 +22,30 @@ SHOWN_CHARACTERS = 1000
 """Of an address that is the data itself."""
 
 
-def stored_here(store: Store, dataset_id: str) -> StoredDataset:
+def stored_here(services: Services, dataset_id: str) -> StoredDataset:
     """Return a data set's record; one of conf/dataset is read into the store first, where it is not there as it is now.
 
     Raises:
         NotFoundError: there is no such data set.
     """
-    if option_exists("dataset", dataset_id):
-        from llsflow.data.catalogue import ensure_stored
-
-        return ensure_stored(store, dataset_id)
-    found = store.datasets.get(dataset_id)
+    if of_conf(dataset_id):
+        return services.aside.run(_read_into_store, dataset_id)
+    found = services.store.datasets.get(dataset_id)
     if found is None:
-        raise NotFoundError(
-            f"no data set {dataset_id!r}{_meant(dataset_id, [one.identifier for one in all_datasets(store)])}"
-        )
+        known = [dataset.identifier for dataset in all_datasets(services.store)]
+        raise NotFoundError(f"no data set {dataset_id!r}{_meant(dataset_id, known)}")
     return found
+
+
+def of_conf(dataset_id: str) -> bool:
+    """Return whether a file of conf/dataset has that name."""
+    return option_exists("dataset", dataset_id)
+
+
+def _read_into_store(dataset_id: str) -> StoredDataset:
+    from llsflow.data.catalogue import ensure_stored
+
+    return ensure_stored(store_here(), dataset_id)
 
 
 def all_datasets(store: Store) -> list[Dataset]:
@@ -43,7 +53,7 @@ def all_datasets(store: Store) -> list[Dataset]:
     from llsflow.data.catalogue import list_datasets
 
     registered = [dataset_view(known, rows=0) for known in store.datasets.list() if known.provider_id != CONF]
-    return [*(known for known in list_datasets()), *registered]
+    return [*list_datasets(store), *registered]
 
 
 def dataset_view(stored: StoredDataset, rows: int) -> Dataset:

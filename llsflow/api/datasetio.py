@@ -11,9 +11,10 @@ from pydantic import field_validator
 
 from llsflow.api.aside import store_here
 from llsflow.api.body import SMALL_BYTES, Body, Taken, ignore, taken, whole_body
-from llsflow.api.catalogue import dataset_view, stored_here
+from llsflow.api.catalogue import dataset_view, of_conf, stored_here
 from llsflow.api.deps import Server, reply
 from llsflow.api.openapi import published
+from llsflow.errors import ConflictError
 from llsflow.schema.base import Int, NonNegativeInt, Record
 from llsflow.schema.datasets import AppendRowsRequest, Dataset
 from llsflow.schema.pages import PaginatedResponse
@@ -64,7 +65,8 @@ def iterrows(
     start = page.start_index or 0
     most = services.server.max_page_rows
     limit = most if page.limit in (None, -1) else min(page.limit or most, most)
-    stored_here(services.store, dataset_id)
+    if of_conf(dataset_id):
+        stored_here(services, dataset_id)
     found = services.store.datasets.page(dataset_id, start, limit, max_bytes=MOST_BYTES)
     end = start + len(found.lines)
     tail = b'],"has_more":false,"url":null}'
@@ -84,6 +86,8 @@ def append_rows(
     dataset_id: str, request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]
 ) -> Response:
     """Add rows at the end: all of them or none, on disk when this answers."""
+    if of_conf(dataset_id):
+        raise ConflictError(f"data set {dataset_id!r} is a file of conf/dataset: rows are added to that file")
     if len(body.data) > SMALL_BYTES:
         stored, ignored = services.aside.run(_append_aside, dataset_id, body)
     else:
@@ -96,7 +100,6 @@ def _append(store: Store, dataset_id: str, body: Body) -> tuple[StoredDataset, t
     from llsflow.data.registration import append
 
     request: Taken[AppendRowsRequest] = body.take(AppendRowsRequest)
-    stored_here(store, dataset_id)
     return append(store, dataset_id, request.record.rows), request.ignored
 
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from llsflow.api.aside import store_here
 from llsflow.api.body import SMALL_BYTES, Body, ignore, whole_body
-from llsflow.api.catalogue import SHOWN_ROWS, all_datasets, dataset_view, stored_here
+from llsflow.api.catalogue import SHOWN_ROWS, all_datasets, dataset_view, of_conf, stored_here
 from llsflow.api.deps import Server, Services, done, reply
 from llsflow.api.openapi import published
 from llsflow.errors import ConflictError, NotFoundError
@@ -69,14 +69,13 @@ def _take_and_register(body: Body, server: ServerConfig) -> tuple[StoredDataset,
 @router.get("/v1beta/datasets/{dataset_id:path}", **published(Dataset, says="The data set."))
 def get_dataset(dataset_id: str, services: Server) -> Response:
     """Return a data set; of rows given inline, the first 100: iterrows has them all."""
-    return reply(dataset_view(stored_here(services.store, dataset_id), SHOWN_ROWS))
+    return reply(dataset_view(stored_here(services, dataset_id), SHOWN_ROWS))
 
 
 @router.delete("/v1beta/datasets/{dataset_id:path}", **published(status=204, says="It is gone."))
 def unregister_dataset(dataset_id: str, services: Server) -> Response:
     """Remove a registered data set with its rows."""
-    stored = stored_here(services.store, dataset_id)
-    if stored.provider_id == "conf":
+    if of_conf(dataset_id):
         raise ConflictError(f"data set {dataset_id!r} is a file of conf/dataset: remove that file")
     readers = [job.job_id for job in services.store.jobs.unended() if dataset_id in job.datasets]
     if readers:

@@ -15,11 +15,11 @@ from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.benchmarks import EvaluateRowsRequest, RunEvalRequest
 from llsflow.schema.jobs import Job
 from llsflow.schema.scoring import EvaluateResponse
-from llsflow.store import decode_row
+from llsflow.store import JobKind, decode_row
 
 router = APIRouter()
 
-KIND = "eval"
+KIND: JobKind = "eval"
 BENCHMARK = "/v1alpha/eval/benchmarks/{benchmark_id:path}"
 JOB = f"{BENCHMARK}/jobs/{{job_id}}"
 
@@ -68,7 +68,7 @@ def _with_own_rows(services: Services, benchmark_id: str, body: Body) -> Taken[E
         return body.take(EvaluateRowsRequest)
     config = body.take(RunEvalRequest, bare="benchmark_config")
     benchmark = find_benchmark(services.store, benchmark_id)
-    stored = stored_here(services.store, benchmark.dataset_id)
+    stored = stored_here(services, benchmark.dataset_id)
     asked = config.record.benchmark_config.num_examples or stored.num_rows
     if min(asked, stored.num_rows) > MOST_ROWS:
         message = f"{asked} rows are more than one request evaluates, at most {MOST_ROWS}: post to …/jobs instead"

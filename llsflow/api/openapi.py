@@ -88,7 +88,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of an app, whose operations are described by `published`."""
     from fastapi.openapi.utils import get_openapi
 
-    from llsflow.api.examples import EXAMPLES
+    from llsflow.api.examples import EXAMPLES, PARAMETERS
 
     document = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION, openapi_version="3.1.0", routes=app.routes
@@ -97,8 +97,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             operation.setdefault("tags", [_tag(path)])
             name = operation["operationId"].partition(f"_{path.split('/')[1]}_")[0]
-            if name in EXAMPLES:
-                _illustrate(operation, *EXAMPLES[name])
+            _illustrate(operation, PARAMETERS, *EXAMPLES[name])
     components = document.setdefault("components", {})
     components["responses"] = {name: _error(*said) for name, said in ERRORS.items()}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -128,13 +127,11 @@ def _error(code: int, title: str, detail: str) -> dict[str, Any]:
     return {"description": title, "content": content}
 
 
-def _illustrate(operation: dict[str, Any], request: Any, answer: Any) -> None:
-    """Add the example of a request (a body, or the parameters by name) and of its answer."""
+def _illustrate(operation: dict[str, Any], parameters: dict[str, Any], body: Any, answer: Any) -> None:
     if "requestBody" in operation:
-        operation["requestBody"]["content"]["application/json"]["example"] = request
+        operation["requestBody"]["content"]["application/json"]["example"] = body
     for parameter in operation.get("parameters", ()):
-        if isinstance(request, dict) and parameter["name"] in request:
-            parameter["example"] = request[parameter["name"]]
+        parameter["example"] = parameters[parameter["name"]]
     for response in operation["responses"].values():
         content = response.get("content", {}).get("application/json")
         if content is not None:

@@ -21,10 +21,11 @@ from llsflow.schema.jobs import (
     PreferenceOptimizeRequest,
     SupervisedFineTuneRequest,
 )
+from llsflow.store import JobKind
 
 router = APIRouter()
 
-KIND = "post-training"
+KIND: JobKind = "post-training"
 JOB_UUID = {"job_uuid": {"type": "string", "required": True, "description": "The job."}}
 
 
