@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from llsflow.data.conversation import Conversation, messages_of
 from llsflow.schema.base import Int, NonNegativeInt, PositiveInt, Record, Text
+from llsflow.schema.kinds import Kind, mistake_in_words
 from llsflow.schema.sampling import (
     GreedySamplingStrategy,
     SamplingParams,
@@ -53,7 +55,7 @@ class ChatRequest(Record):
     max_tokens: PositiveInt | None = None
     max_completion_tokens: PositiveInt | None = None
     """The newer name of max_tokens."""
-    stop: Text | Annotated[list[Text], Field(max_length=4)] | None = None
+    stop: Annotated[list[Text], Field(max_length=4)] | None = None
     seed: NonNegativeInt | None = None
     """Null: a new one each time."""
 
@@ -72,18 +74,25 @@ def read_request(body: object) -> ChatRequest:
         if value is None or name in WITHOUT_EFFECT:
             continue
         if name in ChatRequest.model_fields:
-            kept[name] = value
+            kept[name] = [value] if name == "stop" and isinstance(value, str) else value
         elif value not in NOT_YET.get(name, ()):
             mistakes.append(f"{name}: not available here: leave it out")
     try:
         request = ChatRequest.model_validate(kept)
     except ValidationError as error:
-        mistakes += [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        mistakes += [_in_words(details) for details in error.errors(include_url=False)]
     else:
         mistakes += _contradictions(request)
     if mistakes:
         raise ValueError("; ".join(mistakes))
     return request
+
+
+def _in_words(details: ErrorDetails) -> str:
+    kind: Kind | None = Kind.of(ChatRequest)
+    for part in details["loc"]:
+        kind = kind.child(part) if kind else None
+    return f"{'.'.join(map(str, details['loc']))}: {mistake_in_words(details, kind)}"
 
 
 def _contradictions(request: ChatRequest) -> list[str]:
@@ -122,12 +131,11 @@ def sampling_of(request: ChatRequest) -> SamplingParams:
     else:
         temperature = 1.0 if request.temperature is None else request.temperature
         strategy = TopPSamplingStrategy(temperature=temperature, top_p=request.top_p)
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop
     return SamplingParams(
         strategy=strategy,
         max_tokens=request.max_tokens or request.max_completion_tokens,
         repetition_penalty=request.repetition_penalty or 1.0,
-        stop=stop or None,
+        stop=request.stop or None,
     )
 
 

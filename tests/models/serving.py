@@ -1,0 +1,43 @@
+"""An engine that is served over HTTP within a test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from llsflow.models.engine import create_app
+from llsflow.models.serving import Engine
+
+
+@contextmanager
+def served(engine: Engine, config_dir: Path | None = None) -> Iterator[httpx.Client]:
+    """Yield a client of the engine's address."""
+    config = uvicorn.Config(create_app(engine, config_dir), port=0, log_config=None, timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        engine.close()
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """Return the condition's value once it is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.005)
+    return value
