@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 from llsflow.config import Loaded, list_options, load_experiment, to_yaml
+from llsflow.data.catalogue import registered
 from llsflow.errors import ConfigError, Mistake
 
 logger = logging.getLogger("llsflow")
@@ -23,7 +24,9 @@ def load(options: argparse.Namespace) -> Loaded:
     if name is None and not options.config and not any(word.startswith("experiment=") for word in words):
         known = ", ".join(option.name for option in list_options(options.config_dir).get("experiment", []))
         raise ConfigError([Mistake("command line", f"names no experiment: known are {known}")])
-    loaded = load_experiment(name, words, config_dir=options.config_dir, config_file=options.config)
+    loaded = load_experiment(
+        name, words, config_dir=options.config_dir, config_file=options.config, registered=registered
+    )
     for warning in loaded.warnings:
         logger.warning("%s", warning)
     return loaded

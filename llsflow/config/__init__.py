@@ -8,6 +8,7 @@ from __future__ import annotations
 from llsflow.config.completion import complete
 from llsflow.config.folders import (
     Option,
+    Registered,
     config_source,
     copy_config,
     list_options,
@@ -21,6 +22,7 @@ from llsflow.config.output import json_schema, to_yaml
 __all__ = [
     "Loaded",
     "Option",
+    "Registered",
     "complete",
     "config_source",
     "copy_config",

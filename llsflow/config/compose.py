@@ -10,7 +10,7 @@ import contextlib
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from llsflow.config.files import Document, read_document
-from llsflow.config.folders import EXPERIMENT, Folders, shown, unknown_option
+from llsflow.config.folders import EXPERIMENT, Folders, Registered, shown, unknown_option
 from llsflow.config.overrides import Action, Applier, Change
 from llsflow.config.report import ABSENT, MISSING, Place, Report, command_line
 from llsflow.config.tree import Tree
@@ -60,9 +60,10 @@ def _hydra() -> Iterator[None]:
 class Repository(ConfigRepository):
     """Finds and reads configs for Hydra; one that cannot be read is noted and counts as empty."""
 
-    def __init__(self, folders: Folders, report: Report) -> None:
+    def __init__(self, folders: Folders, report: Report, registered: Registered | None) -> None:
         self.folders = folders
         self.report = report
+        self.registered = registered
         self.documents: dict[str, Document] = {}
         self.results: dict[str, ConfigResult | None] = {}
 
@@ -71,12 +72,23 @@ class Repository(ConfigRepository):
         if name not in self.documents:
             path = self.folders.find(name)
             if path is None:
-                return None
+                return self.registered_document(name)
             document = self.documents[name] = read_document(path, self.report)
             if document.package is None and name.startswith(f"{EXPERIMENT}/"):
                 document.package = "_global_"
             if hidden := self.folders.shadows(path):
                 self.report.warn(f"{shown(path)} shadows the packaged one ({shown(hidden)})")
+        return self.documents[name]
+
+    def registered_document(self, name: str) -> Document | None:
+        """Return what is registered as `group/option`, as the document that would say it."""
+        group, _, option = name.partition("/")
+        values = self.registered(group, option) if self.registered and option else None
+        if values is None:
+            return None
+        place = Place(f"registered {group} {option}")
+        places: dict[Loc, Place] = {(key,): place for key in values}
+        self.documents[name] = Document(Path(place.file), values, {**places, (): place})
         return self.documents[name]
 
     def load_config(self, config_path: str) -> ConfigResult | None:
@@ -122,10 +134,10 @@ class Repository(ConfigRepository):
 class Composer:
     """Composes one experiment."""
 
-    def __init__(self, folders: Folders, report: Report) -> None:
+    def __init__(self, folders: Folders, report: Report, registered: Registered | None = None) -> None:
         self.folders = folders
         self.report = report
-        self.repository = Repository(folders, report)
+        self.repository = Repository(folders, report, registered)
         self.tree = Tree()
         self.experiment: str | None = None
         self.nulls: list[Change] = []
@@ -199,12 +211,20 @@ class Composer:
             override.type, override._value = OverrideType.DEL, None
             return self.has_default(override)
         names = value if isinstance(value, list) else [value]
-        unknown = [name for name in names if not isinstance(name, str) or self.folders.find(f"{group}/{name}") is None]
+        unknown = [
+            name for name in names if not isinstance(name, str) or self.repository.document(f"{group}/{name}") is None
+        ]
         for name in unknown:
-            self.report.add(command_line(text), unknown_option(self.folders, group, str(name)), absent=loc)
+            self.report.add(command_line(text), self.unknown(group, str(name)), absent=loc)
         if override.type in (OverrideType.ADD, OverrideType.FORCE_ADD):
             override.type = OverrideType.CHANGE if self.has_default(override) else OverrideType.ADD
         return not unknown
+
+    def unknown(self, group: str, name: str, also: Iterable[str] = ()) -> str:
+        """Return the sentence for an option that neither a file nor anything registered has."""
+        registered = self.repository.registered
+        names = registered.names(group) if registered else []
+        return unknown_option(self.folders, group, name, [*also, *names])
 
     def has_default(self, override: Override) -> bool:
         """Whether config.yaml lists the group, so that a choice of it replaces the default."""
@@ -290,7 +310,7 @@ class Composer:
         document = self.repository.document(name)
         if document is None:
             group, _, option = name.rpartition("/")
-            self.report.add(self.written_default(name), unknown_option(self.folders, group, option), absent=loc)
+            self.report.add(self.written_default(name), self.unknown(group, option), absent=loc)
             return
         if document.broken:
             self.report.absent.add(loc)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from llsflow.errors import ConfigError, Mistake
 from llsflow.home import storage_errors, write_aside
@@ -28,6 +29,16 @@ def shown(path: Path) -> str:
         return path.relative_to(Path.cwd()).as_posix()
     except ValueError:
         return path.as_posix()
+
+
+class Registered(Protocol):
+    """What can be named beside the files of conf."""
+
+    def __call__(self, group: str, name: str) -> dict[str, Any] | None:
+        """Return what a name of a group stands for, as its file would say it; None: nothing."""
+
+    def names(self, group: str) -> list[str]:
+        """Return the names of a group."""
 
 
 @dataclass(frozen=True)

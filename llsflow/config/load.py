@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llsflow.config.check import check, refuse_targets, warn_of_misread_scalars
-from llsflow.config.folders import Folders, unknown_option
+from llsflow.config.folders import Folders, Registered
 from llsflow.config.report import ABSENT, Report, dotted
 from llsflow.config.tree import Tree
 from llsflow.errors import ConfigError
@@ -48,11 +48,13 @@ def load_experiment(
     *,
     config_dir: Path | None = None,
     config_file: Path | None = None,
+    registered: Registered | None = None,
 ) -> Loaded:
     """Compose, resolve and check an experiment.
 
     `name` is a file of conf/experiment; `config_file` is a configuration stored by an earlier run, instead of a name.
-    Files of `config_dir` (./conf where there is one) shadow packaged ones.
+    Files of `config_dir` (./conf where there is one) shadow packaged ones. `registered` is asked for a data set, model
+    or benchmark that no file names.
 
     Raises:
         ConfigError: with every mistake that can be told, each with its place. Mistakes between the parts (a data set
@@ -63,7 +65,7 @@ def load_experiment(
 
     report = Report(typed=[*([name] if name else []), *overrides])
     folders = Folders.at(config_dir)
-    composer = Composer(folders, report)
+    composer = Composer(folders, report, registered)
     tree = composer.compose(name, overrides, config_file)
     resolved = _resolve_with_datasets(composer, tree, report)
     refuse_targets(resolved, tree, report)
@@ -100,6 +102,6 @@ def _resolve_with_datasets(composer: Composer, tree: Tree, report: Report) -> di
         also = [name for name in known if isinstance(name, str)]
         if own is ABSENT and report.touches(("dataset",)):
             continue
-        sentence = unknown_option(composer.folders, "dataset", base, also)
+        sentence = composer.unknown("dataset", base, also)
         report.add(tree.place(loc), f"{dotted(loc)}: {sentence}", absent=loc)
     return resolve(tree, report)

@@ -42,7 +42,7 @@ def register(
         import_source(source, check, incoming)
         if not incoming.num_rows and not isinstance(request.source, RowsDataSource):
             raise DataError([Mistake(source.name, "holds no rows: at least one is needed")])
-        return incoming.publish(dataset_id, request.purpose, _kept(request), request.metadata or {}, PROVIDER)
+        return incoming.publish(dataset_id, request.purpose.value, _kept(request), request.metadata or {}, PROVIDER)
 
 
 def import_source(source: OpenSource, check: RowCheck, incoming: RowImport) -> None:

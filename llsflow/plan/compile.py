@@ -63,9 +63,11 @@ def _previous(name: str) -> dict[str, Step]:
 def _absolute(experiment: Experiment, world: World) -> Experiment:
     """Return the experiment with paths that hold from any folder."""
     record = experiment.model_dump(mode="json")
+    # as it was found: rows of the store are named with their digest
+    found = {name: source.config for name, source in world.sources.items()}
     if experiment.dataset:
-        record["dataset"] = portable(experiment.dataset)
-    record["datasets"] = {name: portable(dataset) for name, dataset in experiment.datasets.items()}
+        record["dataset"] = portable(found.get(experiment.dataset.dataset_id, experiment.dataset))
+    record["datasets"] = {name: portable(found.get(name, dataset)) for name, dataset in experiment.datasets.items()}
     if world.model_path:
         record["model"]["path"] = world.model_path
     if experiment.recipe and experiment.recipe.checkpoint_dir:

@@ -41,11 +41,14 @@ class DatasetConfig(Record):
     dataset_id: Identifier
     """The name that recipes and benchmarks use."""
     purpose: DatasetPurpose = DatasetPurpose.POST_TRAINING_MESSAGES
-    """post-training/messages: `messages`, `prompt`+`completion` or `question`+`answer` rows;
-    eval/question-answer: `question`+`answer`; eval/messages-answer: `messages`+`answer`."""
+    """post-training/messages: `messages`, `prompt`+`completion`, `question`+`answer` or
+    `prompt`+`chosen`+`rejected` rows;
+    eval/question-answer: `question`+`answer`; eval/messages-answer: `messages`+`answer`;
+    both also take `expected_answer` with `chat_completion_input` or `input_query`, as older data sets have them."""
     uri: Text | None = None
     """A .jsonl, .json, .csv or .parquet file (each optionally .gz): a path from where the command runs,
-    or `conf://…` for one beside the configuration."""
+    or `conf://…` for one beside the configuration; or `store://<dataset_id>?rows=<n>&digest=<sha256>` for the first
+    rows of a registered data set (all of them, and whatever they are, without rows and digest)."""
     rows: list[dict[str, Any]] | None = None
     """The rows themselves, instead of `uri`."""
     hold_out: Annotated[float, Field(ge=0, lt=1)] | None = None
