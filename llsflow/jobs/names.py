@@ -23,7 +23,7 @@ class CatalogueNames:
 
     def datasets(self) -> Sequence[str]:
         """Return every name of a data set."""
-        return [known.identifier for known in datasets.list_datasets(self.store)]
+        return datasets.dataset_names(self.store)
 
     def model(self, model_id: str) -> ModelConfig | None:
         """Return the model of that name; None: there is none."""
@@ -31,4 +31,4 @@ class CatalogueNames:
 
     def models(self) -> Sequence[str]:
         """Return every name of a model."""
-        return [known.model_id for known in models.list_models(self.store)]
+        return models.known_models(self.store)
