@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -165,9 +166,15 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.stdout.write(f"http://{HERE}:{listener.getsockname()[1]}\n")
         sys.stdout.flush()
         app = create_app(engine, options.config_dir)
-        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
+
+        def stop(*_: object) -> None:
+            server.should_exit = True
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, stop)  # uvicorn raises what it caught once more when it is done: not to our death
         engine.start()
-        uvicorn.Server(config).run(sockets=[listener])
+        server.run(sockets=[listener])
     if not engine.close():
         os._exit(0)  # a thread in the middle of an import or a long step: nothing of it needs to be kept
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import threading
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import NotFoundError, UnavailableError
@@ -86,10 +86,16 @@ def _is_here(url: str) -> bool:
         return host == "localhost"
 
 
-@cache
+_opening = threading.Lock()
+_clients: dict[bool, httpx.Client] = {}
+
+
 def _client(here: bool) -> httpx.Client:
-    """Return the client of this process: what a proxy of the environment cannot reach does not go through it."""
+    """Return the client of this process; an address of this machine is never reached through a proxy."""
     import httpx
 
-    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-    return httpx.Client(trust_env=not here, limits=limits)
+    with _opening:
+        if here not in _clients:
+            limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+            _clients[here] = httpx.Client(trust_env=not here, limits=limits)
+        return _clients[here]
