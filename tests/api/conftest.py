@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +13,6 @@ import uvicorn
 from llama_stack_client import LlamaStackClient
 
 from llsflow.api.app import create_app
-from llsflow.api.aside import Aside
 from llsflow.api.deps import Services
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store
@@ -28,7 +26,6 @@ class Served:
     services: Services
     url: str
     http: httpx.Client
-    closing: list[uvicorn.Server] = field(default_factory=list)
 
     @property
     def client(self) -> LlamaStackClient:
@@ -50,14 +47,6 @@ def serve(services: Services, **headers: str) -> Iterator[Served]:
         yield Served(services, url, http)
     server.should_exit = True
     thread.join(20)
-
-
-@pytest.fixture(scope="session")
-def aside() -> Iterator[Aside]:
-    """One process aside for every test: it opens its store by the environment, which each test has its own."""
-    started = Aside(processes=1)
-    yield started
-    started.close()
 
 
 @pytest.fixture
