@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import yaml
 
 from llsflow.errors import NotFoundError, UnavailableError
 from llsflow.models import remote
+from llsflow.models.engine import listen
 from llsflow.models.local import LocalModel
 from llsflow.models.serving import Engine
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
@@ -260,6 +262,13 @@ def test_an_engine_that_cannot_start_says_so(conf: Path, monkeypatch: pytest.Mon
         health = client.get("/health").json()
         assert health["status"] == "failed"
         assert "llsflow.models.decode" in health["why"]
+
+
+def test_answers_are_not_held_back_by_nagle() -> None:
+    """Asyncio sets TCP_NODELAY on what is accepted from a socket that names its protocol, and on no other."""
+    with listen(0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_the_process_answers_before_torch_is_there_and_ends_at_sigterm(conf: Path) -> None:
