@@ -67,7 +67,7 @@ def fetch(url: str, config: FetchConfig) -> Iterator[Fetched]:
 def _download(target: httpx.URL, config: FetchConfig, file: IO[bytes]) -> str:
     """Write the answer into the file and return its content type."""
     backend = GuardedBackend(config.allow_hosts, Deadline(time.monotonic() + config.timeout_seconds))
-    context = httpx.create_ssl_context(trust_env=False)
+    context = httpx.create_ssl_context()
     with httpcore.ConnectionPool(ssl_context=context, network_backend=backend) as pool:
         for _ in range(MAX_REDIRECTS + 1):
             _refuse(target, config)
@@ -107,6 +107,8 @@ def _parsed(url: str, *, relative: bool = False) -> httpx.URL:
         parsed = httpx.URL(url)
     except (httpx.InvalidURL, ValueError) as error:
         raise DataError([Mistake(url[:80], f"is not a URL: {error}")]) from None
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise DataError([Mistake(url[:80], f"is not a URL: there is no port {parsed.port}")])
     if not (relative or parsed.host):
         raise DataError([Mistake(url[:80], "names no host: write https://HOST/PATH")])
     return parsed

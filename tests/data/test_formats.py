@@ -34,6 +34,10 @@ def test_training_rows(row: dict[str, Any], conversation: list[dict[str, str]]) 
         {"messages": [USER], "answer": "Hi"},
         {"messages": [USER, ANSWER]},
         {"prompt": "Hello", "completion": "Hi"},
+        {"input_query": "Hello", "expected_answer": "Hi"},
+        {"chat_completion_input": '[{"role": "user", "content": "Hello"}]', "expected_answer": "Hi"},
+        {"chat_completion_input": [USER], "input_query": "for the judge", "expected_answer": "Hi"},
+        {"prompt": "Hello", "chosen": "Hi", "rejected": "What?"},
     ],
 )
 def test_evaluation_rows(row: dict[str, Any]) -> None:
@@ -49,6 +53,10 @@ def test_every_turn_before_the_answer_is_the_question() -> None:
     ("row", "sentence"),
     [
         ({"text": "x"}, r"columns are text: purpose post-training/messages takes messages or prompt\+completion or"),
+        (
+            {"prompt": "a", "chosen": "b", "rejected": "c"},
+            "is for preference optimisation: supervised fine-tuning takes",
+        ),
         ({"prompt": "", "completion": "x"}, "prompt is empty: a text is needed"),
         ({"prompt": 3, "completion": "x"}, "prompt is int '3': a text is needed"),
         ({"prompt": None, "completion": "x"}, "prompt is missing: a text is needed"),
@@ -68,6 +76,21 @@ def test_bad_rows(row: dict[str, Any], sentence: str) -> None:
 def test_an_evaluation_question_must_not_be_answered_already() -> None:
     with pytest.raises(ValueError, match="ends with an assistant turn"):
         evaluation_row({"messages": [USER, ANSWER], "answer": "Hi"})
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("Hello", "chat_completion_input is text, but not JSON"),
+        ("{}", "chat_completion_input is dict '{}': a list of messages is needed"),
+        ('[{"role": "bot", "content": ""}]', r"chat_completion_input\[0\].role is 'bot'"),
+        ([USER, ANSWER], "chat_completion_input ends with an assistant turn"),
+        ("[" * 100_000, "chat_completion_input is text, but not JSON"),
+    ],
+)
+def test_bad_questions_of_older_data_sets(value: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        evaluation_row({"chat_completion_input": value, "expected_answer": "x"})
 
 
 @pytest.mark.parametrize("purpose", list(DatasetPurpose))

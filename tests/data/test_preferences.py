@@ -1,0 +1,41 @@
+"""Rows of preferences: texts or messages in each column, with or without the prompt repeated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llsflow.data.preferences import PREFERENCES, Preference, preference
+
+USER = {"role": "user", "content": "Hello"}
+GOOD = {"role": "assistant", "content": "Hi"}
+BAD = {"role": "assistant", "content": "What?"}
+
+
+@pytest.mark.parametrize("prompt", ["Hello", [USER]])
+@pytest.mark.parametrize("chosen", ["Hi", [GOOD], [USER, GOOD]])
+@pytest.mark.parametrize("rejected", ["What?", [BAD], [USER, BAD]])
+def test_every_way_to_write_a_preference_is_the_same(prompt: Any, chosen: Any, rejected: Any) -> None:
+    found = preference({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    assert found == Preference([USER], [GOOD], [BAD])  # type: ignore[list-item]
+
+
+def test_every_turn_counts_once() -> None:
+    assert PREFERENCES.read({"prompt": "Hello", "chosen": [USER, GOOD], "rejected": "What?"}) == [USER, GOOD, BAD]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"chosen": "What?"}, "chosen and rejected are the same: there is nothing to prefer"),
+        ({"chosen": [USER]}, "chosen must end with the assistant's answer to the prompt"),
+        ({"rejected": [BAD, USER]}, "rejected must end with the assistant's answer"),
+        ({"rejected": [{"role": "assistant", "content": ""}]}, "rejected must end with the assistant's answer"),
+        ({"rejected": 3}, "rejected is int '3': a text is needed"),
+        ({"prompt": []}, "prompt is list"),
+    ],
+)
+def test_preferences_that_are_none(changed: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        preference({"prompt": "Hello", "chosen": "Hi", "rejected": "What?", **changed})
