@@ -72,14 +72,14 @@ def test_the_same_again_is_the_same_and_another_is_a_conflict(http: httpx.Client
         (
             {"scoring_functions": ["basic::equal"]},
             400,
-            ["scoring_functions.0: ", "basic::equality", "basic::subset_of"],
+            ["scoring_functions.0: ", "basic::subset_of"],
         ),
         ({"scoring_functions": []}, 400, ["scoring_functions: found a list, allowed: a list of at least 1"]),
         ({"scoring_functions": ["basic::equality"] * 2}, 400, ["scoring_functions: names one twice"]),
         (
             {"scoring_functions": "basic::equality"},
             400,
-            ["scoring_functions: found 'basic::equality', allowed: a list"],
+            ["scoring_functions: found 'basic::equality', allowed:"],
         ),
         ({"provider_id": "meta-reference"}, 400, ["provider_id: found 'meta-reference', allowed: llsflow"]),
         ({"dataset_id": "iso_dates"}, 400, ["has purpose post-training/messages, allowed: eval/question-answer"]),
