@@ -49,7 +49,7 @@ class Database:
             self.url,
             connect_args=_SQLITE_ARGUMENTS if self.sqlite else {"connect_timeout": 5},
             pool_size=8,
-            max_overflow=56,
+            max_overflow=24,
             pool_use_lifo=True,
             pool_pre_ping=not self.sqlite,
             hide_parameters=True,  # rows and bodies stay out of messages and logs

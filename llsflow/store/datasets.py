@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from llsflow.errors import NotFoundError
+from llsflow.errors import NotFoundError, StorageError, UnavailableError
 from llsflow.store import owners
-from llsflow.store.chunks import MAX_ROWS, Chunk, pack
+from llsflow.store.chunks import Chunk, pack
 from llsflow.store.database import Database
 from llsflow.store.imports import RowImport, chunk_values, find
 from llsflow.store.records import Batch, Page, StoredDataset
 from llsflow.store.rows import EMPTY, chain
 from llsflow.store.tables import datasets, row_chunks, row_sets
 
-SPAN_ROWS = 2 * MAX_ROWS
-"""Rows that one statement reads."""
+SPAN_CHUNKS = 16
+"""Chunks that one statement reads: a megabyte where no row is larger than a chunk."""
 TAIL_ROWS = 128
 TAIL_BYTES = 1 << 14
 """A last chunk below both is written anew together with what is appended: rows that come singly stay in few chunks."""
@@ -85,8 +86,8 @@ class Datasets:
         with self._database.read() as connection:
             key, total = _place(connection, dataset_id)
             stop = min(start + limit, total)
-            for span in _spans(connection, dataset_id, key, start, stop):
-                for line in span:
+            while start + len(lines) < stop:
+                for line in _lines(connection, dataset_id, key, start + len(lines), stop):
                     size += len(line)
                     if lines and max_bytes is not None and size > max_bytes:
                         return Page(lines, total)
@@ -101,14 +102,15 @@ class Datasets:
         """
         with self._database.read() as connection:
             key, total = _place(connection, dataset_id)
-        return self._lines(dataset_id, key, total if rows is None else min(rows, total))
+        return self._read(dataset_id, key, total if rows is None else min(rows, total))
 
-    def _lines(self, dataset_id: str, key: int, stop: int) -> Iterator[bytes]:
-        for start in range(0, stop, SPAN_ROWS):
+    def _read(self, dataset_id: str, key: int, stop: int) -> Iterator[bytes]:
+        start = 0
+        while start < stop:
             with self._database.read() as connection:
-                spans = [*_spans(connection, dataset_id, key, start, min(start + SPAN_ROWS, stop))]
-            for span in spans:
-                yield from span
+                lines = [*_lines(connection, dataset_id, key, start, stop)]
+            yield from lines
+            start += len(lines)
 
     def digest_at(self, dataset_id: str, rows: int) -> str | None:
         """Return the digest of the first `rows` rows; None where there are fewer.
@@ -126,8 +128,8 @@ class Datasets:
             found = connection.execute(_LAST, {"key": key, "before": rows}).all()
             whole = [chunk for chunk in found if chunk.first_row + chunk.num_rows <= rows]
             digest, done = (whole[0].digest, whole[0].first_row + whole[0].num_rows) if whole else (EMPTY, 0)
-            for span in _spans(connection, dataset_id, key, done, rows):
-                digest = chain(digest, span)
+            if done < rows:
+                digest = chain(digest, _lines(connection, dataset_id, key, done, rows))
         return digest
 
     def delete(self, dataset_id: str) -> bool:
@@ -150,9 +152,10 @@ class Datasets:
         return [row.set_key for row in found if not (row.owner and owners.lives(row.owner, row.started_at))]
 
     def sweep(self) -> None:
-        """Remove the rows of every abandoned set."""
-        for key in self.abandoned():
-            self._remove_rows(key)
+        """Remove the rows of every abandoned set; where the store fails meanwhile, the next sweep goes on."""
+        with contextlib.suppress(StorageError, UnavailableError):
+            for key in self.abandoned():
+                self._remove_rows(key)
 
     def stop_sweeping(self) -> None:
         """Have a sweep stop after its current transaction; what is left is removed when the store is next opened."""
@@ -210,6 +213,7 @@ _SPAN = (
         _chunk.first_row < bindparam("stop"),
     )
     .order_by(_chunk.first_row)
+    .limit(SPAN_CHUNKS)
 )
 _LAST = (
     select(_chunk.first_row, _chunk.num_rows, _chunk.digest, func.length(_chunk.payload).label("size"))
@@ -230,16 +234,16 @@ def _place(connection: Connection, dataset_id: str) -> tuple[int, int]:
     return found.set_key, found.num_rows
 
 
-def _spans(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[list[bytes]]:
-    """Give the lines of the rows from `start` to before `stop`, a chunk's at a time."""
-    while start < stop:
-        found = connection.execute(_SPAN, {"key": key, "start": start, "stop": min(stop, start + SPAN_ROWS)}).all()
-        if not found:  # deleted since its place was looked up
-            raise _missing(dataset_id)
-        for first, payload in found:
-            lines = payload.split(b"\n")[start - first : stop - first]
-            start += len(lines)
-            yield lines
+def _lines(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[bytes]:
+    """Give the first rows, and at least one, of those from `start` to before `stop`, by one statement."""
+    found = connection.execute(_SPAN, {"key": key, "start": start, "stop": stop})
+    at = start
+    for first, payload in found:
+        inside = payload.split(b"\n")[at - first : stop - first]
+        at += len(inside)
+        yield from inside
+    if at == start:  # deleted since its place was looked up
+        raise _missing(dataset_id)
 
 
 def _tail(connection: Connection, row: Mapping[Any, Any]) -> tuple[Chunk | None, str]:

@@ -82,7 +82,7 @@ def test_a_data_set_that_is_not_there(store: Store) -> None:
 
 
 def test_deleting(store: Store) -> None:
-    register(store, lines(4000))
+    register(store, lines(10_000))
     reading = store.datasets.read("d")
     next(reading)
     assert store.datasets.delete("d") is True
