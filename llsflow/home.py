@@ -23,6 +23,19 @@ def home() -> Path:
     return Path(os.environ.get("LLSFLOW_HOME") or "outputs").expanduser().resolve()
 
 
+def of_step(relative: str) -> Path | None:
+    """Return a folder that a step made: under steps/ once the step is done, under work/ before; None: in neither.
+
+    `relative` begins with the step's own folder; it never leads out of the home.
+    """
+    roots = [home() / "steps", home() / "work"]
+    for root in (*roots, roots[0]):  # it may have moved between the two looks
+        folder = root / relative
+        if folder.is_dir() and folder.resolve().is_relative_to(root):
+            return folder
+    return None
+
+
 def ensure_writable() -> Path:
     """Return LLSFLOW_HOME, made and tried with a real write.
 

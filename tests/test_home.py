@@ -123,3 +123,13 @@ def test_digests_are_of_the_value_not_of_its_order() -> None:
     assert home.digest({"a": 1, "b": [2]}) == home.digest({"b": [2], "a": 1})
     assert home.digest({"a": 1}) != home.digest({"a": "1"})
     assert home.digest([1, 2]) != home.digest([2, 1])
+
+
+def test_a_folder_of_a_step_is_found_before_and_after_it_is_done(tmp_path: Path) -> None:
+    (home.home() / "work" / "train-1" / "checkpoints").mkdir(parents=True)
+    assert home.of_step("train-1/checkpoints") == home.home() / "work" / "train-1" / "checkpoints"
+    (home.home() / "steps").mkdir()
+    (home.home() / "work" / "train-1").rename(home.home() / "steps" / "train-1")
+    assert home.of_step("train-1/checkpoints") == home.home() / "steps" / "train-1" / "checkpoints"
+    for elsewhere in ("train-2", str(tmp_path), "../..", "train-1/../../.."):
+        assert home.of_step(elsewhere) is None

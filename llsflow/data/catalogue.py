@@ -187,7 +187,10 @@ def _model(store: Store, name: str) -> dict[str, Any] | None:
     checkpoint = store.jobs.checkpoint(name)
     if checkpoint is None:
         return None
-    return {"model_id": checkpoint.identifier, "path": str(home.home() / checkpoint.path)}
+    folder = home.of_step(checkpoint.path)
+    if folder is None:
+        raise NotFoundError(f"the files of checkpoint {name!r} are gone from {home.home()}: run its training again")
+    return {"model_id": name, "path": str(folder)}
 
 
 _FOUND = {"dataset": _dataset, "benchmark": _benchmark, "model": _model}

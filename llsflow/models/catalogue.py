@@ -61,15 +61,14 @@ def checkpoint_folder(checkpoint: StoredCheckpoint) -> Path:
     Raises:
         NotFoundError: it is in neither.
     """
-    roots = [home.home() / "steps", home.home() / "work"]
-    for root in (*roots, roots[0]):  # it may have moved between the two looks
-        folder = root / checkpoint.path
-        if folder.is_dir() and folder.resolve().is_relative_to(root):
-            return folder
-    raise NotFoundError(
-        f"the files of checkpoint {checkpoint.identifier!r} are gone: they were in "
-        f"{str(roots[0] / checkpoint.path)!r}; run its training again"
-    )
+    folder = home.of_step(checkpoint.path)
+    if folder is None:
+        where = str(home.home() / "steps" / checkpoint.path)
+        raise NotFoundError(
+            f"the files of checkpoint {checkpoint.identifier!r} are gone (they were in {where!r}): run its training "
+            "again"
+        )
+    return folder
 
 
 def ready_folder(model: ModelConfig) -> Path:

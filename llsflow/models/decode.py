@@ -284,12 +284,16 @@ def decode(
     while going:
         logits = forward.logits().float()
         chooser = chooser or Chooser(going, logits)
-        healthy = logits.amax(dim=-1).isfinite()  # the largest of numbers with a NaN among them is NaN
-        if not bool(healthy.all()):
-            logits = torch.where(healthy.unsqueeze(-1), logits, 0.0)  # something can be drawn, and is thrown away
+        numbers = logits.amax(dim=-1).isfinite()  # the largest of numbers with a NaN among them is NaN
+        healthy = numbers.tolist()
+        if not all(healthy):
+            logits = torch.where(numbers.unsqueeze(-1), logits, 0.0)  # something can be drawn, and is thrown away
         tokens = chooser(logits, going)
-        for row, token, number in zip(going, tokens.tolist(), healthy.tolist(), strict=True):
-            row.take(token, ends) if number else row.refuse()
+        for row, token, fine in zip(going, tokens.tolist(), healthy, strict=True):
+            if fine:
+                row.take(token, ends)
+            else:
+                row.refuse()
         places = [place for place, row in enumerate(going) if row.going]
         on_step([row for row in going if not row.going])
         forward.append(tokens)

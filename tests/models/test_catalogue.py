@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ import pytest
 import yaml
 
 from llsflow import home
+from llsflow.config import load_experiment
+from llsflow.data.catalogue import registered
 from llsflow.errors import NotFoundError
 from llsflow.models.catalogue import checkpoint_folder, find_model, known_models, list_models, ready_folder
 from llsflow.models.load import load_model
@@ -95,6 +98,13 @@ def test_a_checkpoint_is_found_while_its_training_goes_on_and_afterwards(conf: P
     (home.home() / "work" / "train-ab").rename(home.home() / "steps" / "train-ab")
     assert find_model("job:step-4", store, conf) == ModelConfig(model_id="job:step-4", path=str(done))
     assert known_models(store, conf) == ["made", "org/mine-1", "tiny-llama", "job:step-4"]
+
+
+def test_the_command_line_knows_a_checkpoint_by_its_name(store: Store, tiny_folder: Path) -> None:
+    folder = home.home() / "work" / checkpoint(store).path
+    shutil.copytree(tiny_folder, folder)
+    loaded = load_experiment("eval", ["model=job:step-4"], registered=registered)
+    assert loaded.experiment.model == ModelConfig(model_id="job:step-4", path=str(folder))
 
 
 def test_a_checkpoint_never_leads_out_of_the_home(store: Store, tmp_path: Path) -> None:
