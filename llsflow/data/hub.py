@@ -10,16 +10,18 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl
 
-from llsflow.data.files import NumberedRow
+from llsflow.data.files import NumberedRow, kind_of, read_stream
 from llsflow.data.values import BadRow, plain_row
 from llsflow.errors import DataError, Mistake
 
 FORM = "huggingface://datasets/<org>/<name>?split=<split>&name=<configuration>&revision=<commit, tag or branch>"
 _ADDRESS = re.compile(r"huggingface://datasets/([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)/?(?:\?(.*))?", re.ASCII)
 _SETTINGS = {"split", "name", "revision"}
-_READ_BY = {"csv", "json", "parquet", "arrow"}
-"""The library's readers of rows; its many others are for media and for formats of other fields."""
 _WORDS = 300
+_TEXT_READERS = {"csv", "json"}
+"""Kinds of files that are read here: the library would make times of texts like 1970-03-11, and numbers of 007."""
+_TYPED_READERS = {"parquet", "arrow"}
+_FREE_SETTINGS = {"name", "version", "data_dir", "data_files", "description", "features"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def hub_rows(uri: str, problems: list[Mistake], timeout_seconds: float) -> Itera
     address = HubAddress.parse(uri)
     ends = time.monotonic() + timeout_seconds
     try:
-        for number, row in enumerate(_stream(address, uri), 1):
+        for number, row in enumerate(_stream(address, uri, problems), 1):
             plain = plain_row(row)
             if isinstance(plain, BadRow):
                 problems.append(Mistake(f"{uri}:{number}", str(plain)))
@@ -72,7 +74,7 @@ def hub_rows(uri: str, problems: list[Mistake], timeout_seconds: float) -> Itera
         raise DataError([Mistake(uri, f"cannot be read from the hub: {words}")]) from error
 
 
-def _stream(address: HubAddress, uri: str) -> Iterator[dict[str, Any]]:
+def _stream(address: HubAddress, uri: str, problems: list[Mistake]) -> Iterator[dict[str, Any]]:
     import datasets
     from huggingface_hub import HfApi
 
@@ -81,24 +83,55 @@ def _stream(address: HubAddress, uri: str) -> Iterator[dict[str, Any]]:
     commit = HfApi().dataset_info(address.repository, revision=address.revision).sha
     _refuse_outside(address.repository, str(commit), uri)
     builder = datasets.load_dataset_builder(address.repository, address.name, revision=commit)
-    reader = type(builder).__module__.rpartition(".")[2]
-    if reader not in _READ_BY:
-        message = f"holds files that are read as {reader}: allowed are {', '.join(sorted(_READ_BY))}"
-        raise DataError([Mistake(uri, message)])
-    files = [file for group in (builder.config.data_files or {}).values() for file in group]
-    if any(not str(file).startswith(f"hf://datasets/{address.repository}@{commit}/") for file in files):
+    files = {str(split): [str(file) for file in found] for split, found in (builder.config.data_files or {}).items()}
+    own = f"hf://datasets/{address.repository}@{commit}/"
+    if any(not file.startswith(own) for found in files.values() for file in found):
         raise DataError([Mistake(uri, "names files outside its own repository: it is refused")])
-    streams = builder.as_streaming_dataset()
-    if address.split is None and len(streams) == 1:
-        (split,) = streams
-    elif address.split in streams:
-        split = address.split
+    split = _split(address, sorted(files), uri)
+    reader = type(builder).__module__.rpartition(".")[2]
+    if reader in _TEXT_READERS:
+        _refuse_settings(builder.config, uri)
+        yield from _texts_of(files[split], uri, problems)
+    elif reader in _TYPED_READERS:
+        stream = builder.as_streaming_dataset(split)
+        _refuse_media(stream.features or {}, uri)
+        yield from stream
     else:
-        found = "names no split" if address.split is None else f"has no split {address.split!r}"
-        raise DataError([Mistake(uri, f"{found}: allowed are {', '.join(map(str, streams))} (?split=…)")])
-    stream = streams[split]
-    _refuse_media(stream.features or {}, uri)
-    yield from stream
+        allowed = ", ".join(sorted(_TEXT_READERS | _TYPED_READERS))
+        raise DataError([Mistake(uri, f"holds files that are read as {reader}: allowed are {allowed}")])
+
+
+def _split(address: HubAddress, splits: list[str], uri: str) -> str:
+    if address.split in splits:
+        return str(address.split)
+    if address.split is None and len(splits) == 1:
+        return splits[0]
+    found = "names no split" if address.split is None else f"has no split {address.split!r}"
+    raise DataError([Mistake(uri, f"{found}: allowed are {', '.join(splits) or 'none'} (?split=…)")])
+
+
+def _texts_of(files: list[str], uri: str, problems: list[Mistake]) -> Iterator[dict[str, Any]]:
+    from huggingface_hub import HfFileSystem
+
+    for address in files:
+        name = f"{uri} {address.rpartition('/')[2]}"
+        with HfFileSystem().open(address, "rb") as file:
+            kind = kind_of(PurePosixPath(address).name, name)
+            # many a .json of the hub holds a row a line
+            if kind == ".json" and file.read(1) == b"{":
+                kind = ".jsonl"
+            file.seek(0)
+            yield from (row for _, row in read_stream(file, kind, name, problems))
+
+
+def _refuse_settings(config: Any, uri: str) -> None:
+    import dataclasses
+
+    usual = type(config)()
+    settings = {field.name for field in dataclasses.fields(config)} - _FREE_SETTINGS
+    if special := sorted(name for name in settings if getattr(config, name) != getattr(usual, name)):
+        message = f"its card sets {', '.join(special)} for reading its files: only files that need no settings are read"
+        raise DataError([Mistake(uri, message)])
 
 
 def _refuse_outside(repository: str, commit: str, uri: str) -> None:

@@ -21,7 +21,8 @@ def answer(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
             handler.send_header(name.replace("_", "-"), value)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body)
+        if handler.command != "HEAD":
+            handler.wfile.write(body)
 
     return write
 
@@ -34,12 +35,21 @@ def site(pages: dict[str, Answer], certificate: Path | None = None, key: Path | 
         def do_GET(self) -> None:
             pages.get(self.path, answer(404))(self)
 
-        do_HEAD = do_POST = do_GET
+        do_HEAD = do_GET
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with serve(Handler, certificate, key) as port:
+        yield port
+
+
+@contextmanager
+def serve(
+    handler: type[BaseHTTPRequestHandler], certificate: Path | None = None, key: Path | None = None
+) -> Iterator[int]:
+    """Serve on a loopback port until the block is left."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
