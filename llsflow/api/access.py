@@ -149,16 +149,16 @@ class Access:
 
     def _same_site(self, headers: Mapping[str, str]) -> None:
         """Refuse what a web page of another site sends through the user's browser: here nobody needs a key."""
-        host = _host_name(headers.get("host", ""))
+        host = _host_name(f"//{headers.get('host', '')}")
         if not is_loopback(host) and host != self._own_host:
             raise HTTPError(403, f"Host: found {host[:100]!r}, allowed without a key: localhost, 127.0.0.1, [::1]")
         origin = headers.get("origin")
-        if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):
+        if origin is not None and not is_loopback(_host_name(origin)):
             raise HTTPError(403, f"Origin: found {origin[:100]!r}, allowed without a key: pages of this machine")
 
 
-def _host_name(host: str) -> str:
+def _host_name(url: str) -> str:
     try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
+        return (urlsplit(url).hostname or "").lower()
     except ValueError:
-        return host
+        return url

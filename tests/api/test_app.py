@@ -1,0 +1,75 @@
+"""The application: light to start, and its pages."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "lightning",
+    "mlflow",
+    "prefect",
+    "pandas",
+    "pyarrow",
+    "sympy",
+    "omegaconf",
+    "datasets",
+)
+
+CREATE = """
+from llsflow.api.app import create_app
+from llsflow.api.deps import Services
+from llsflow.schema.server import ServerConfig
+from llsflow.store import Store
+
+create_app(Services(ServerConfig(), Store.open(), jobs=None))
+"""
+
+
+def test_it_starts_without_what_is_heavy() -> None:
+    program = f"{CREATE}\nimport sys\nprint([name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_it_starts_in_the_time_of_its_libraries() -> None:
+    """In processor time, which other processes of the machine change least; the store is there already."""
+
+    def seconds(program: str) -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-c", program], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    seconds(CREATE)
+    pairs = [(seconds("import fastapi, sqlalchemy"), seconds(CREATE)) for _ in range(4)]
+    assert min(ours for _, ours in pairs) <= 1.5 * min(theirs for theirs, _ in pairs)
+
+
+def test_the_pages_need_no_other_site(http: httpx.Client) -> None:
+    page = http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "://" not in page.text.replace("http://www.w3.org", "")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert http.get("/openapi.json").json()["info"]["title"] == "llsflow"
+
+
+@pytest.mark.slow
+def test_the_page_of_the_documentation_shows_every_operation(http: httpx.Client, tmp_path: Path) -> None:
+    browser = next((name for name in ("/usr/bin/chromium", "/usr/bin/google-chrome") if Path(name).exists()), None)
+    if browser is None:
+        pytest.skip("no browser is installed")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000"]
+    shown = subprocess.run(
+        [browser, *flags, "--dump-dom", f"{http.base_url}docs"], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    for operations in http.get("/openapi.json").json()["paths"].values():
+        for operation in operations.values():
+            assert f'id="{operation["operationId"]}"' in shown
