@@ -88,8 +88,7 @@ class PrefectService:
 
     def end_of_it(self) -> str | None:
         """Return how it ended; None: it lives."""
-        status = self.prefect.status()
-        return "its process ended" if status.local and status.pid is None else None
+        return None if self.prefect.external or self.prefect.local_url() else "its process ended"
 
     def ready(self) -> str | None:
         """Return the address of its page once it is up; None: not yet."""

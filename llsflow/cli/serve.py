@@ -64,7 +64,7 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
 
     def returned(name: str) -> None:
         if name in ("prefect", "worker"):
-            reconciler.forget()
+            reconciler.doubt()
 
     submitter, keeper = new_machine(server, _told, returned)
     reconciler = Reconciler(store, submitter, server.jobs)

@@ -31,7 +31,9 @@ class Reconciler:
         self.store, self.submitter, self.config = store, submitter, config
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._recovered = False
+        self._doubtful: set[tuple[str, str | None]] = set()
+        """Jobs with the flow runs that an earlier server, or a worker that has ended, had under way."""
+        self.doubt()
 
     def start(self, every_seconds: float = 2.0) -> None:
         """Go on reconciling in a thread, until `close`."""
@@ -54,9 +56,9 @@ class Reconciler:
         if self._thread:
             self._thread.join(timeout=10.0)
 
-    def forget(self) -> None:
-        """Take nothing for granted any more: the worker ended, and what it had taken may be lost."""
-        self._recovered = False
+    def doubt(self) -> None:
+        """Take nothing for granted of what is under way now: its worker ended, and may have lost it."""
+        self._doubtful |= {(job.job_id, job.flow_run_id) for job in self.store.jobs.unended()}
 
     def once(self) -> None:
         """Look at every job that has not ended.
@@ -65,10 +67,7 @@ class Reconciler:
             UnavailableError: Prefect does not answer.
         """
         jobs = self.store.jobs.unended()
-        if not jobs:
-            self._recovered = True
-            return
-        if not self.submitter.ready():
+        if not jobs or not self.submitter.ready():
             return
         statuses = self.submitter.statuses([job.flow_run_id for job in jobs if job.flow_run_id])
         for job in jobs:
@@ -76,7 +75,7 @@ class Reconciler:
                 self._reconcile(job, statuses)
             except LlsflowError as error:
                 logger.warning("job %s: %s", job.job_id, error)
-        self._recovered = True
+        self._doubtful.clear()
 
     def _reconcile(self, job: StoredJob, statuses: Mapping[str, FlowStatus]) -> None:
         if job.flow_run_id is None:
@@ -84,11 +83,8 @@ class Reconciler:
                 self._submit(job)
             return
         status = statuses.get(job.flow_run_id, FlowStatus(FlowState.UNKNOWN))
-        # what was under way before this server started has lost its worker, whatever Prefect last heard of it
-        under_way = status.state not in GONE
-        if under_way and self._recovered and not _was_here(job):
-            return
-        if not alive(job.job_id):
+        suspicious = status.state in GONE or _was_here(job) or (job.job_id, job.flow_run_id) in self._doubtful
+        if suspicious and not alive(job.job_id):
             self._lost(job, status)
 
     def _lost(self, job: StoredJob, status: FlowStatus) -> None:
@@ -105,7 +101,8 @@ class Reconciler:
 
     def _crashed(self, job: StoredJob, status: FlowStatus) -> None:
         why = "its process was killed, or the machine went down"
-        crashes = int((job.resources or {}).get("crashes", 0)) + bool(job.started_at and self._recovered)
+        here = (job.job_id, job.flow_run_id) not in self._doubtful
+        crashes = int((job.resources or {}).get("crashes", 0)) + (here and job.started_at is not None)
         if job.started_at and self.config.after_crash == "fail":
             self._end(job, JobStatus.FAILED, f"{why}; server.jobs.after_crash is fail: post it again to go on")
         elif crashes >= CRASHES_BORNE:

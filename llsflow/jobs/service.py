@@ -127,7 +127,8 @@ class JobsService:
             NotFoundError: there is no such job.
         """
         self.job(job_id, TRAINING)
-        return [checkpoint_view(checkpoint) for checkpoint in self.store.jobs.checkpoints(job_id)]
+        made = sorted(self.store.jobs.checkpoints(job_id), key=lambda known: (known.step, known.identifier == job_id))
+        return [checkpoint_view(checkpoint) for checkpoint in made]
 
     def result(self, job_id: str, benchmark_id: str) -> bytes:
         """Return the EvaluateResponse of a completed evaluation, as JSON.

@@ -23,6 +23,9 @@ logger = logging.getLogger("llsflow.jobs")
 EVERY_SECONDS = 1.0
 """Between two words to the store; a step only leaves its newest numbers, which costs microseconds."""
 
+NAMES = {"loss": "train_loss", "tokens/s": "tokens_per_s"}
+"""Of a metric while its step goes on -> in the step's summary."""
+
 
 class JobWatcher:
     """A Watcher that keeps the job's record in the store up to date, in a thread of its own."""
@@ -68,7 +71,7 @@ class JobWatcher:
                 self._first = progress.done
                 self._began = time.monotonic()
             self._latest = (step, progress)
-            self._metrics |= {name: float(value) for name, value in progress.metrics.items()}
+            self._metrics |= {NAMES.get(name, name): float(value) for name, value in progress.metrics.items()}
         self._changed.set()
 
     def checkpoint(self, step: Step, checkpoint: CheckpointFacts) -> None:

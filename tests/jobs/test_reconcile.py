@@ -24,10 +24,8 @@ STARTED = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def reconciler(store: Store, prefect: ScriptedPrefect) -> Reconciler:
-    """One that has been at work for a while."""
-    made = Reconciler(store, prefect, JobsConfig())
-    made.once()
-    return made
+    """One that started before there were jobs."""
+    return Reconciler(store, prefect, JobsConfig())
 
 
 def status(store: Store, job_id: str = "j1") -> JobStatus:
@@ -96,6 +94,15 @@ def test_a_server_that_starts_takes_nothing_for_granted(store: Store, prefect: S
     fresh.once()
     assert prefect.submitted == [("j1", 2)]
     fresh.once()
+    assert prefect.submitted == [("j1", 2)]
+
+
+def test_a_worker_that_came_back_may_have_lost_what_waited(
+    prefect: ScriptedPrefect, reconciler: Reconciler, job: Make
+) -> None:
+    job()
+    reconciler.doubt()
+    reconciler.once()
     assert prefect.submitted == [("j1", 2)]
 
 
