@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 import signal
 from uuid import UUID
 
@@ -27,16 +26,27 @@ def main() -> None:
         end_with(int(worker), signal.SIGTERM)
     adopt_orphans()
     ENDING.arm()
-    os.environ["PREFECT__FLOW_ENTRYPOINT"] = f"{__package__}.entry.llsflow"
     flow_run_id = UUID(os.environ["PREFECT__FLOW_RUN_ID"])
     ledger = ledger_of(LocalPrefect())
     with ledger.running(flow_run_id, plan_key=""):
         try:
-            runpy.run_module("prefect.engine", run_name="__main__")
+            _run(flow_run_id)
         finally:
             end_descendants()
             with contextlib.suppress(Exception):  # a server that is away learns it when the next run begins
                 _close(ledger, flow_run_id)
+
+
+def _run(flow_run_id: UUID) -> None:
+    """Do what Prefect's own engine does, for the one flow that there is: it need not ask where to find it."""
+    from prefect.engine import handle_engine_signals
+    from prefect.flow_engine import load_flow_run, run_flow
+
+    from .entry import llsflow
+
+    with handle_engine_signals(flow_run_id):
+        # As a state: a result would be raised where the run failed, which its page tells already.
+        run_flow(llsflow, flow_run=load_flow_run(flow_run_id), return_type="state")
 
 
 def _close(ledger: Ledger, flow_run_id: UUID) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -236,6 +238,7 @@ class _Loop(Callback):
         self.seconds = 0.0
         self.stopped = False
         self._began = 0.0
+        self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Bring the optimizer and the random numbers to where the checkpoint left them."""
@@ -245,6 +248,9 @@ class _Loop(Callback):
             if torch.cuda.is_available() and "cuda_rng" in self.state:
                 torch.cuda.set_rng_state_all(self.state["cuda_rng"])
         self.state = None
+        if callable(self._on_sigterm) and threading.current_thread() is threading.main_thread():
+            # Lightning put its own handler in place, which ends training in the middle: the caller's asks for a stop.
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         self._began = self.window_began = time.perf_counter()
 
     def on_step(self, report: StepReport) -> None:

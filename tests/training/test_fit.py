@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,24 @@ def test_a_resumed_run_ends_with_the_unbroken_runs_weights(tiny_folder: Path, tm
     assert resumed.resumed_from == stop_at
     assert same(weights(unbroken), weights(resumed))
     assert resumed.curves["train/loss"] == unbroken.curves["train/loss"]
+
+
+def test_sigterm_stops_at_the_next_step_wherever_it_comes(tiny_folder: Path, tmp_path: Path) -> None:
+    """Also in the middle of a checkpoint, where Lightning's own handler would end training without another."""
+    asked = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.set())
+
+    def interrupt(checkpoint: checkpoints.Checkpoint) -> None:
+        if checkpoint.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with pytest.raises(Stopped, match="optimizer step 3 of"):
+            hooks = FitHooks(stopping=asked.is_set, on_checkpoint=interrupt)
+            run(tmp_path / "a", tiny_folder, recipe(checkpoint_every_n_steps=2), hooks)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [found.step for found in checkpoints.find(tmp_path / "a" / "checkpoints")][-1] == 3
 
 
 def test_a_resumed_run_draws_the_unbroken_runs_dropout(tmp_path: Path) -> None:
