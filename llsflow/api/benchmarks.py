@@ -8,10 +8,9 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from llsflow.api.body import taken
-from llsflow.api.catalogue import LLSFLOW, all_benchmarks, find_benchmark, stored_here
+from llsflow.api.catalogue import LLSFLOW, all_benchmarks, benchmark_of_conf, find_benchmark, stored_here
 from llsflow.api.deps import Server, Services, done, null, reply
 from llsflow.api.openapi import published
-from llsflow.config.benchmarks import conf_benchmark
 from llsflow.errors import ConfigError, ConflictError, Mistake, NotFoundError
 from llsflow.schema.benchmarks import Benchmark, ListBenchmarksResponse, RegisterBenchmarkRequest
 from llsflow.schema.datasets import HELD_OUT, DatasetPurpose
@@ -38,7 +37,7 @@ def register_benchmark(
     mistakes = [*_name_mistakes(request), *_scoring_mistakes(request.scoring_functions)]
     if request.provider_id not in (None, LLSFLOW):
         mistakes.append(Mistake("provider_id", f"found {request.provider_id!r}, allowed: {LLSFLOW}"))
-    if conf_benchmark(request.benchmark_id) is not None:
+    if benchmark_of_conf(request.benchmark_id) is not None:
         raise ConflictError(f"benchmark {request.benchmark_id!r} is a file of conf/benchmark: take another name")
     mistakes += _dataset_mistakes(services, request.dataset_id)
     if mistakes:
@@ -86,7 +85,7 @@ def unregister_benchmark(benchmark_id: str, services: Server) -> Response:
     if jobs:
         raise ConflictError(f"benchmark {benchmark_id!r} is run by {', '.join(jobs[:5])}: wait for it, or cancel it")
     if not services.store.benchmarks.delete(benchmark_id):
-        if conf_benchmark(benchmark_id) is not None:
+        if benchmark_of_conf(benchmark_id) is not None:
             raise ConflictError(f"benchmark {benchmark_id!r} is a file of conf/benchmark: remove that file")
         raise NotFoundError(f"no benchmark {benchmark_id!r}")
     return done()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from llsflow.api.aside import store_here
 from llsflow.api.deps import Services
-from llsflow.config import option_exists
-from llsflow.config.benchmarks import conf_benchmark, conf_benchmarks
 from llsflow.errors import NotFoundError
 from llsflow.schema.benchmarks import Benchmark
 from llsflow.schema.datasets import Dataset, DatasetPurpose, RowsDataSource, URIDataSource
@@ -39,6 +37,8 @@ def stored_here(services: Services, dataset_id: str) -> StoredDataset:
 
 def of_conf(dataset_id: str) -> bool:
     """Return whether a file of conf/dataset has that name."""
+    from llsflow.config import option_exists
+
     return option_exists("dataset", dataset_id)
 
 
@@ -79,14 +79,23 @@ def find_benchmark(store: Store, benchmark_id: str) -> Benchmark:
     """
     if (stored := store.benchmarks.get(benchmark_id)) is not None:
         return benchmark_view(stored)
-    if (known := conf_benchmark(benchmark_id)) is not None:
+    if (known := benchmark_of_conf(benchmark_id)) is not None:
         return known
     meant = _meant(benchmark_id, [known.identifier for known in all_benchmarks(store)])
     raise NotFoundError(f"no benchmark {benchmark_id!r}{meant}")
 
 
+def benchmark_of_conf(benchmark_id: str) -> Benchmark | None:
+    """Return the benchmark of conf/benchmark that has that name."""
+    from llsflow.config.benchmarks import conf_benchmark
+
+    return conf_benchmark(benchmark_id)
+
+
 def all_benchmarks(store: Store) -> list[Benchmark]:
     """Return every benchmark: those of conf/benchmark, then the registered ones, the oldest first."""
+    from llsflow.config.benchmarks import conf_benchmarks
+
     return [*conf_benchmarks(), *(benchmark_view(stored) for stored in store.benchmarks.list())]
 
 
