@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from llsflow.data.files import NumberedRow, kind_of, read_stream
 from llsflow.data.values import BadRow, plain_row
-from llsflow.errors import DataError, Mistake
+from llsflow.errors import DataError, LlsflowError, Mistake
 
 FORM = "huggingface://datasets/<org>/<name>?split=<split>&name=<configuration>&revision=<commit, tag or branch>"
 _ADDRESS = re.compile(r"huggingface://datasets/([A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*)/?(?:\?(.*))?", re.ASCII)
@@ -54,10 +54,6 @@ def hub_rows(uri: str, problems: list[Mistake], timeout_seconds: float) -> Itera
     Raises:
         DataError: there is no such data set, configuration or split, the hub does not answer, or it takes too long.
     """
-    import httpx
-    import pyarrow
-    from datasets.exceptions import DatasetsError
-
     address = HubAddress.parse(uri)
     ends = time.monotonic() + timeout_seconds
     try:
@@ -69,7 +65,9 @@ def hub_rows(uri: str, problems: list[Mistake], timeout_seconds: float) -> Itera
                 yield number, plain
             if time.monotonic() > ends:
                 raise DataError([Mistake(uri, f"took longer than server.fetch.timeout_seconds ({timeout_seconds:g})")])
-    except (OSError, ValueError, httpx.HTTPError, pyarrow.ArrowException, DatasetsError) as error:
+    except LlsflowError:
+        raise
+    except Exception as error:  # of whichever of the libraries below that one: the hub's, pyarrow's, the HTTP client's
         words = " ".join(str(error).split())[:_WORDS] or type(error).__name__
         raise DataError([Mistake(uri, f"cannot be read from the hub: {words}")]) from error
 

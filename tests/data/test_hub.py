@@ -58,13 +58,14 @@ def read(endpoint: str, home: Path, uris: list[str], **environment: str) -> list
 
 
 def test_rows_of_the_hub_and_what_is_refused(tmp_path: Path) -> None:
-    days = card(data_files=[{"split": "train", "path": "train.jsonl"}, {"split": "test", "path": "test.csv"}])
+    days = card(data_files=[{"split": "train", "path": "train.jsonl"}, {"split": "test", "path": "test.jsonl"}])
     repositories = {
         "org/days": {
             "README.md": days,
             "train.jsonl": b'{"prompt": "1 May", "completion": "1970-05-01"}\n{oops\n{"prompt": "007", "n": 1}\n',
-            "test.csv": b"question,answer\n007,NA\n",
+            "test.jsonl": b'{"question": "q", "answer": "a"}\n',
         },
+        "org/cells": {"x.csv": b"question,answer\n007,NA\n"},
         "org/plain": {"data.json": b'{"a": "1970-05-01"}\n{"b": 1}\n'},
         "org/typed": {"train.parquet": parquet([{"a": "1970-05-01", "n": 1}, {"a": None, "n": 2}])},
         "org/local": {"README.md": card(data_files=f"{tmp_path}/secret.csv"), "x.csv": b"a\n1\n"},
@@ -80,7 +81,8 @@ def test_rows_of_the_hub_and_what_is_refused(tmp_path: Path) -> None:
     outside = "outside its own repository: it is refused"
     wanted: dict[str, Any] = {
         f"{base}/days?split=train": [{"prompt": "1 May", "completion": "1970-05-01"}, {"prompt": "007", "n": 1}],
-        f"{base}/days?split=test&revision=main&name=default": [{"question": "007", "answer": "NA"}],
+        f"{base}/days?split=test&revision=main&name=default": [{"question": "q", "answer": "a"}],
+        f"{base}/cells": [{"question": "007", "answer": "NA"}],
         f"{base}/days": "names no split: allowed are test, train (?split=…)",
         f"{base}/days?split=dev": "has no split 'dev': allowed are test, train",
         f"{base}/days?split=train&name=other": "cannot be read from the hub: BuilderConfig 'other' not found",
