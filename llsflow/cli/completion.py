@@ -52,7 +52,9 @@ def _candidates(words: list[str]) -> list[str]:
     if len(words) == 1:
         return [name for name in COMMANDS if name.startswith(last)]
     if command in ("run", "plan", "check"):
-        return complete(words[1:])
+        from llsflow.data.catalogue import registered
+
+        return complete(words[1:], registered=registered)
     groups = list_options()
     if command in ("ls", "schema"):
         return [group for group in groups if group.startswith(last)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from llsflow.config.fields import ROOT, kind_at
-from llsflow.config.folders import EXPERIMENT, Folders
+from llsflow.config.folders import EXPERIMENT, Folders, Registered
 from llsflow.schema.kinds import Kind
 
 PREFIXES = ("++", "+", "~")
 
 
-def complete(words: list[str], config_dir: Path | None = None) -> list[str]:
+def complete(words: list[str], config_dir: Path | None = None, registered: Registered | None = None) -> list[str]:
     """Return the words that the last of `words` (what follows `llsflow run`) may become."""
     folders = Folders.at(config_dir)
     word = words[-1] if words else ""
@@ -21,7 +21,8 @@ def complete(words: list[str], config_dir: Path | None = None) -> list[str]:
     mark = next((prefix for prefix in PREFIXES if word.startswith(prefix)), "")
     key, equals, start = word[len(mark) :].partition("=")
     if equals:
-        return [f"{mark}{key}={value}" for value in _values(folders, key) if value.startswith(start)]
+        names = registered.names(key) if registered and folders.is_group(key) else []
+        return [f"{mark}{key}={value}" for value in [*_values(folders, key), *names] if value.startswith(start)]
     return found + [mark + name for name in _keys(folders, key) if name.startswith(key)]
 
 

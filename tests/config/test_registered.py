@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llsflow.config import load_experiment
+from llsflow.config import complete, load_experiment
 from llsflow.errors import ConfigError
 from tests.config.conftest import Write
 
@@ -74,3 +74,9 @@ def test_unknown_names_list_both(project: object) -> None:
         load_experiment("quickstart", ["dataset=dayz"], registered=Known())
     with pytest.raises(ConfigError, match="no recipe 'days'"):
         load_experiment("quickstart", ["recipe=days"], registered=Known())
+
+
+def test_completion_offers_both(project: object) -> None:
+    assert complete(["quickstart", "dataset=d"], registered=Known()) == ["dataset=days"]
+    assert "dataset=iso_dates" in complete(["quickstart", "dataset="], registered=Known())
+    assert complete(["quickstart", "seed="], registered=Known()) == []
