@@ -123,7 +123,8 @@ class Engine:
             for ticket in self._under_way:
                 ticket.drop()
             self._changed.notify()
-        self._thread.join(patience_seconds)
+        if self._thread.ident is not None:
+            self._thread.join(patience_seconds)
         for ticket in [*self._under_way, *self._waiting]:
             ticket.fail(UnavailableError("the inference engine was stopped"))
         return not self._thread.is_alive()

@@ -72,9 +72,7 @@ def overrides(tiny_folder: Path, tmp_path: Path) -> list[str]:
     ]
 
 
-def test_killed_with_9_it_goes_on_at_its_missing_rows(
-    overrides: list[str], llsflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_killed_with_9_it_goes_on_at_its_missing_rows(overrides: list[str], llsflow_home: Path) -> None:
     command = [sys.executable, __file__, *overrides]
     root = str(Path(__file__).parents[2])
     with subprocess.Popen(
@@ -98,11 +96,14 @@ def test_killed_with_9_it_goes_on_at_its_missing_rows(
     assert lines.startswith(kept), "rows that were done were made again"
     assert sorted(json.loads(line)["index"] for line in lines.splitlines()) == list(range(ROWS))
 
-    monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path / "unbroken"))
-    unbroken = evaluate(overrides, Counting())
+    aside = llsflow_home / "resumed"
+    Path(resumed.folder).rename(aside)
+    watcher = Counting()
+    unbroken = evaluate(overrides, watcher)
+    assert watcher.seen == list(range(ROWS + 1))
     assert unbroken.summary == resumed.summary
     for name in ("response.json", "rows.jsonl"):
-        assert (Path(unbroken.folder) / name).read_bytes() == (Path(resumed.folder) / name).read_bytes()
+        assert (Path(unbroken.folder) / name).read_bytes() == (aside / name).read_bytes()
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
