@@ -29,7 +29,7 @@ def row_format(row: Row, purpose: DatasetPurpose) -> RowFormat:
         ValueError: the row has the columns of none of the purpose's formats.
     """
     for candidate in FORMATS[purpose]:
-        if all(column in row for column in candidate.columns):
+        if candidate.fits(row):
             return candidate
     allowed = " or ".join("+".join(candidate.columns) for candidate in FORMATS[purpose])
     found = ", ".join(map(str, row)) or "none"
@@ -52,6 +52,6 @@ def evaluation_row(row: Row) -> tuple[Conversation, str]:
         ValueError: the row cannot be used, and why.
     """
     for known in ASKED:
-        if all(column in row for column in known.columns):
+        if known.fits(row):
             return known.question(row)
     return row_format(row, DatasetPurpose.EVAL_QUESTION_ANSWER).question(row)

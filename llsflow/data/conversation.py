@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict
@@ -33,6 +34,14 @@ class RowFormat:
     """Row -> what is asked, and the expected answer; ValueError says what is wrong."""
     turns: Callable[[Row], Conversation] | None = None
     """Row -> all that it says, where that is more than one conversation; None: as `training`."""
+
+    @functools.cached_property
+    def _needed(self) -> frozenset[str]:
+        return frozenset(self.columns)
+
+    def fits(self, row: Row) -> bool:
+        """Return whether the row has the columns."""
+        return row.keys() >= self._needed
 
     def read(self, row: Row) -> Conversation:
         """Return all turns of a row, whatever it will be used for.
