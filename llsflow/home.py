@@ -36,6 +36,13 @@ def of_step(relative: str) -> Path | None:
     return None
 
 
+def moved(folder: Path) -> Path | None:
+    """Return where a folder of a step's is by now, when its step is done or runs anew; None: it is no such folder."""
+    roots = (home() / "work", home() / "steps")
+    relative = next((folder.relative_to(root) for root in roots if folder.is_relative_to(root)), None)
+    return of_step(relative.as_posix()) if relative is not None and relative.parts else None
+
+
 def ensure_writable() -> Path:
     """Return LLSFLOW_HOME, made and tried with a real write.
 

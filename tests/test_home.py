@@ -131,5 +131,8 @@ def test_a_folder_of_a_step_is_found_before_and_after_it_is_done(tmp_path: Path)
     (home.home() / "steps").mkdir()
     (home.home() / "work" / "train-1").rename(home.home() / "steps" / "train-1")
     assert home.of_step("train-1/checkpoints") == home.home() / "steps" / "train-1" / "checkpoints"
+    assert home.moved(home.home() / "work" / "train-1" / "checkpoints") == home.of_step("train-1/checkpoints")
+    assert home.moved(home.home() / "work") is None
+    assert home.moved(tmp_path) is None
     for elsewhere in ("train-2", str(tmp_path), "../..", "train-1/../../.."):
         assert home.of_step(elsewhere) is None

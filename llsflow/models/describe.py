@@ -217,6 +217,8 @@ def locate(path: str, revision: str | None = None) -> Path | None:
     folder = Path(path).expanduser()
     if folder.exists():
         return folder
+    if (elsewhere := home.moved(folder)) is not None:  # a checkpoint whose training has ended since it was named
+        return elsewhere
     if not HUB_ID.fullmatch(path):
         raise ModelError(f"there is no model folder {path!r}{_near(folder)}")
     store = _hub_cache() / f"models--{path.replace('/', '--')}"

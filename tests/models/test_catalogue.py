@@ -19,6 +19,7 @@ from llsflow.config import load_experiment
 from llsflow.data.catalogue import registered
 from llsflow.errors import NotFoundError
 from llsflow.models.catalogue import checkpoint_folder, find_model, known_models, list_models, ready_folder
+from llsflow.models.describe import locate
 from llsflow.models.load import load_model
 from llsflow.schema.jobs import JobStatus
 from llsflow.schema.models import ModelConfig
@@ -105,6 +106,18 @@ def test_the_command_line_knows_a_checkpoint_by_its_name(store: Store, tiny_fold
     shutil.copytree(tiny_folder, folder)
     loaded = load_experiment("eval", ["model=job:step-4"], registered=registered)
     assert loaded.experiment.model == ModelConfig(model_id="job:step-4", path=str(folder))
+
+
+def test_a_checkpoint_that_was_named_during_its_training_is_found_after_it(store: Store, tiny_folder: Path) -> None:
+    """An evaluation job keeps the path in its YAML, and may begin when the training is done."""
+    made = checkpoint(store)
+    shutil.copytree(tiny_folder, home.home() / "work" / made.path)
+    model = find_model(made.identifier, store)
+    assert model is not None
+    assert model.path is not None
+    (home.home() / "steps").mkdir()
+    (home.home() / "work" / "train-ab").rename(home.home() / "steps" / "train-ab")
+    assert locate(model.path) == ready_folder(model) == home.home() / "steps" / made.path
 
 
 def test_a_checkpoint_never_leads_out_of_the_home(store: Store, tmp_path: Path) -> None:
