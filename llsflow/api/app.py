@@ -81,12 +81,11 @@ async def _misdirected(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    found: set[str] = set()
-    for route in (route for router in RESOURCES for route in router.routes):
-        match, _ = route.matches(request.scope)
-        if match is not Match.NONE and isinstance(route, Route):
-            found |= route.methods or set()
-    return sorted(found)
+    routes = [route for router in RESOURCES for route in router.routes if isinstance(route, Route)]
+    matching = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    # a path with slashes in a name matches too, where a more exact one is meant
+    same = [route for route in matching if route.path == matching[0].path]
+    return sorted({method for route in same for method in route.methods or ()})
 
 
 def _published_schema(request: Request) -> Response:

@@ -135,7 +135,7 @@ def ignore(request: Request, fields: tuple[str, ...]) -> None:
 
 def ignored_header(fields: tuple[str, ...]) -> str:
     """Return the fields as the value of `X-Ignored-Fields`: short, and nothing but ASCII."""
-    shown = [quote(path[:100], safe="?._-[]/:", errors="replace") for path in fields[:MOST_IGNORED]]
+    shown = [quote(path[:100], safe="?._-[]/:", errors="replace") or '""' for path in fields[:MOST_IGNORED]]
     more = [f"and {len(fields) - MOST_IGNORED} more"] if len(fields) > MOST_IGNORED else []
     return ", ".join([*shown, *more])
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.conftest import Served
+
 HEAVY = (
     "torch",
     "transformers",
@@ -62,14 +64,14 @@ def test_the_pages_need_no_other_site(http: httpx.Client) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_of_the_documentation_shows_every_operation(http: httpx.Client, tmp_path: Path) -> None:
+def test_the_page_of_the_documentation_shows_every_operation(served: Served, tmp_path: Path) -> None:
     browser = next((name for name in ("/usr/bin/chromium", "/usr/bin/google-chrome") if Path(name).exists()), None)
     if browser is None:
         pytest.skip("no browser is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000"]
     shown = subprocess.run(
-        [browser, *flags, "--dump-dom", f"{http.base_url}docs"], capture_output=True, text=True, check=True, timeout=60
+        [browser, *flags, "--dump-dom", f"{served.url}/docs"], capture_output=True, text=True, check=True, timeout=60
     ).stdout
-    for operations in http.get("/openapi.json").json()["paths"].values():
+    for operations in served.http.get("/openapi.json").json()["paths"].values():
         for operation in operations.values():
             assert f'id="{operation["operationId"]}"' in shown
