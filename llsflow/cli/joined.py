@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from llsflow.plan import Runner, Submitter
+from llsflow.schema.deployment import Deployment
 from llsflow.schema.server import ServerConfig
 
 FLOWS = "llsflow.flows" if (Path(__file__).parents[1] / "flows").is_dir() else "flows"
@@ -56,6 +57,36 @@ def new_machine(
     keeper: Keeper = _flows("keeper").Keeper(_flows("services").machine_services(server, prefect), on_ready, on_return)
     submitter: Submitter = _flows("submit").PrefectSubmitter(server.jobs.work_pool, _flows("rest").PrefectApi(prefect))
     return submitter, keeper
+
+
+class Difference(Protocol):
+    """What is to happen to one deployment on the Prefect server."""
+
+    name: str
+    kind: str
+    fields: Mapping[str, tuple[Any, Any]]
+
+
+class Deployer(Protocol):
+    """Brings the schedules of the Prefect server in line with conf/deployment."""
+
+    def start(self) -> str:
+        """Start the local server unless it runs, and return its address once it answers."""
+
+    def differences(self, wanted: Sequence[Deployment], config_dir: Path | None) -> Sequence[Difference]:
+        """Return what is to happen; empty: nothing."""
+
+    def apply(self, differences: Sequence[Difference], wanted: Sequence[Deployment], config_dir: Path | None) -> None:
+        """Make it happen."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+def new_deployer() -> Deployer:
+    """Return what brings schedules to the Prefect server."""
+    deployer: Deployer = _flows("deployments").Deployer()
+    return deployer
 
 
 def _flows(module: str) -> Any:

@@ -122,6 +122,12 @@ def _service_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     serve.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configuration (./conf)")
     serve.set_defaults(command=_lazy("llsflow.cli.serve"))
+    text = "bring the schedules of conf/deployment to the Prefect server: show the difference, then apply it"
+    deploy = commands.add_parser("deploy", help=text, description=text, allow_abbrev=False)
+    deploy.add_argument("--dry-run", action="store_true", help="only show the difference")
+    deploy.add_argument("--yes", action="store_true", help="apply it without asking")
+    deploy.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configuration (./conf)")
+    deploy.set_defaults(command=_lazy("llsflow.cli.deploy"))
     ui = commands.add_parser("ui", help="open MLflow on the runs of this LLSFLOW_HOME")
     ui.add_argument("--port", type=int, default=5000)
     ui.add_argument("--stop", action="store_true", help="end the page")

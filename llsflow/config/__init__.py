@@ -6,6 +6,7 @@ Importing this package loads neither Hydra nor OmegaConf; `load_experiment` does
 from __future__ import annotations
 
 from llsflow.config.completion import complete
+from llsflow.config.deployments import load_deployments
 from llsflow.config.folders import (
     Option,
     Registered,
@@ -18,6 +19,7 @@ from llsflow.config.folders import (
 )
 from llsflow.config.load import Loaded, load_experiment
 from llsflow.config.output import json_schema, to_yaml
+from llsflow.config.standing import load_server
 
 __all__ = [
     "Loaded",
@@ -28,7 +30,9 @@ __all__ = [
     "copy_config",
     "json_schema",
     "list_options",
+    "load_deployments",
     "load_experiment",
+    "load_server",
     "option_exists",
     "packaged_conf",
     "resolve_conf_uri",

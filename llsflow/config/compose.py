@@ -196,7 +196,7 @@ class Composer:
         for override in parsed:
             is_group = self.folders.is_group(override.key_or_group) and not isinstance(override.value(), dict)
             if not is_group:
-                changes.append(_change(override))
+                changes.append(change_of(override))
             elif self.usable(override):
                 groups.append(override)
         return groups, changes
@@ -390,7 +390,8 @@ def _loc_of_key(key: str) -> Loc:
     return tuple(int(part) if part.isdecimal() else part for part in KEY_PART.findall(key.lstrip("+~")) or [""])
 
 
-def _change(override: Override) -> Change:
+def change_of(override: Override) -> Change:
+    """Return what an override changes."""
     loc = _loc_of_key(override.key_or_group)
     return Change(ACTIONS[override.type], loc, override.value(), str(override.input_line))
 

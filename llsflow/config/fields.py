@@ -10,9 +10,9 @@ from llsflow.schema.kinds import Kind
 ROOT = Kind.of(Experiment)
 
 
-def kind_at(loc: Loc) -> Kind | None:
+def kind_at(loc: Loc, root: Kind = ROOT) -> Kind | None:
     """Return what the schema takes at `loc`; None: it knows no such place."""
-    kind: Kind | None = ROOT
+    kind: Kind | None = root
     for part in loc:
         kind = kind.child(part) if kind else None
     return kind

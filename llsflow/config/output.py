@@ -16,10 +16,15 @@ from llsflow.config.files import omegaconf_loader
 from llsflow.config.folders import EXPERIMENT
 from llsflow.config.load import Loaded
 from llsflow.errors import ConfigError, Mistake
+from llsflow.schema.deployment import Deployment
 from llsflow.schema.experiment import Experiment
+from llsflow.schema.server import ServerConfig
 
 SEVERAL_LINES = 2
 OTHER_LINE_ENDS = re.compile("[\r\x85\u2028\u2029]")
+STANDING: dict[str, type[BaseModel]] = {"server": ServerConfig, "deployment": Deployment}
+"""Groups that are no part of an experiment."""
+
 INTERPOLATION_SCHEMA = {"type": "string", "pattern": r"^\?\?\?$|\$\{"}
 
 
@@ -84,10 +89,13 @@ def json_schema(group: str | None = None) -> dict[str, Any]:
         ConfigError: there is no such group.
     """
     model: type[BaseModel] = Experiment
-    if group not in (None, EXPERIMENT):
+    if group is not None and group in STANDING:
+        model = STANDING[group]
+    elif group not in (None, EXPERIMENT):
         kind = kind_at((str(group),))
         if kind is None or not kind.records:
-            known = [EXPERIMENT, *(name for name in Experiment.model_fields if (k := kind_at((name,))) and k.records)]
+            parts = (name for name in Experiment.model_fields if (k := kind_at((name,))) and k.records)
+            known = [EXPERIMENT, *parts, *STANDING]
             raise ConfigError([Mistake(str(group), f"no such group; known: {', '.join(known)}")])
         model = kind.records[0]
     schema = _lenient(model.model_json_schema())

@@ -42,13 +42,13 @@ def nearest_key(loc: Loc, tree: Tree, rest: Loc = (), kind: Kind | None = None) 
     """
     parent, wanted = loc[:-1], str(loc[-1])
     leaf = str((*loc, *rest)[-1])
-    kind = kind or kind_at(parent)
+    kind = kind or kind_at(parent, tree.root)
     here = tree.get(parent)
     free = isinstance(here, dict) and (kind is None or not kind.records)
     siblings = [*(kind.keys() if kind else ()), *(map(str, here) if free else ())]
     siblings = [name for name in dict.fromkeys(siblings) if name != wanted]
-    allowed = f"allowed in {dotted(parent) or 'an experiment'}: {', '.join(siblings)}" if siblings else ""
-    elsewhere = list(known_keys())
+    allowed = f"allowed in {dotted(parent) or tree.noun}: {', '.join(siblings)}" if siblings else ""
+    elsewhere = list(known_keys(tree.root))
     candidates = [dotted((*parent, name, *rest)) for name in nearest(wanted, siblings)]
     candidates += [key for key in elsewhere if key.rpartition(".")[2] == leaf]
     candidates += nearest(dotted((*loc, *rest)), elsewhere, SURE)
@@ -97,7 +97,8 @@ class Applier:
     def blocked(self, loc: Loc) -> str | None:
         """Return why nothing can stand below one of the parents of `loc`."""
         top = self.tree.get(loc[:1])
-        if len(loc) > 1 and top in (ABSENT, None) and self.folders.is_group(str(loc[0])):
+        of_tree = kind_at(loc[:1], self.tree.root) is not None
+        if len(loc) > 1 and top in (ABSENT, None) and of_tree and self.folders.is_group(str(loc[0])):
             if self.report.explains_absence(loc[:1]):
                 return None
             known = ", ".join(self.folders.options(str(loc[0])))
@@ -113,7 +114,7 @@ class Applier:
         return None
 
     def not_deletable(self, change: Change, current: Any) -> str | None:
-        if current is ABSENT and kind_at(change.loc):
+        if current is ABSENT and kind_at(change.loc, self.tree.root):
             return "is not there to delete: it has its default already"
         if current is ABSENT:
             return f"is not there to delete; {nearest_key(change.loc, self.tree)}".rstrip("; ")
@@ -125,8 +126,8 @@ class Applier:
         for end in range(1, len(loc) + 1):
             if self.tree.get(loc[:end]) is not ABSENT:
                 continue
-            parent = kind_at(loc[: end - 1])
-            kind = kind_at(loc[:end])
+            parent = kind_at(loc[: end - 1], self.tree.root)
+            kind = kind_at(loc[:end], self.tree.root)
             if kind is None:
                 # what was meant may be needed too: told once, as a misspelling
                 for meant in nearest(str(loc[end - 1]), parent.keys() if parent else ()):

@@ -6,8 +6,10 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from llsflow.config.fields import ROOT
 from llsflow.config.report import ABSENT, MISSING, Place, PlaceOf, Report, dotted
 from llsflow.schema.experiment import Loc
+from llsflow.schema.kinds import Kind
 
 
 @dataclass
@@ -18,6 +20,10 @@ class Tree:
     places: dict[Loc, Place] = field(default_factory=dict)
     origin: Place = field(default_factory=lambda: Place("command line"))
     """What was asked for: where nothing else can be pointed at."""
+    root: Kind = ROOT
+    """What the tree is to become: an experiment, or a record of another group."""
+    noun: str = "an experiment"
+    """That, in words."""
 
     def get(self, loc: Loc) -> Any:
         """Return the value at `loc`, or ABSENT."""
