@@ -31,4 +31,6 @@ def test_chunks_are_as_long_as_they_may_be() -> None:
     assert [chunk.num_rows for chunk in pack([b"{}"] * 2500, 0, EMPTY)] == [1000, 1000, 500]
     # 64 lines of 1023 bytes and the newline after each
     assert [chunk.num_rows for chunk in pack([b"x" * 1023] * 65, 0, EMPTY)] == [64, 1]
+    assert [chunk.num_rows for chunk in pack([b"x" * (MAX_BYTES - 11), b"x" * 10], 0, EMPTY)] == [2]
+    assert [chunk.num_rows for chunk in pack([b"x" * (MAX_BYTES - 11), b"x" * 11], 0, EMPTY)] == [1, 1]
     assert pack([], 0, EMPTY) == []

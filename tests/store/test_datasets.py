@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
-from llsflow.errors import ConflictError, NotFoundError, StorageError
+from llsflow.errors import ConflictError, NotFoundError
 from llsflow.store import EMPTY, Batch, Store, StoredDataset, chain, decode_row, encode_row
 from llsflow.store.chunks import MAX_BYTES
 from llsflow.store.tables import row_chunks
@@ -115,31 +114,12 @@ def test_single_rows_stay_in_few_chunks(store: Store) -> None:
     assert store.datasets.page("d", 1, 1000).lines == rows
 
 
-def test_an_append_is_on_disk_when_it_is_answered(tmp_path: Path) -> None:
-    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        database = store._database
-        for durable, level in ((True, 2), (False, 1), (True, 2), (True, 2), (False, 1)):
-            with database.write(durable=durable) as connection:
-                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level
-
-
 def test_a_failed_append_changes_nothing(store: Store) -> None:
     made = register(store, lines(10))
     with pytest.raises(Exception, match="int"):
         store.datasets.append("d", Batch(lines(5), characters="many"))  # type: ignore[arg-type]
     assert store.datasets.get("d") == made
     assert store.datasets.page("d", 0, 100).lines == lines(10)
-
-
-def test_a_full_disk_is_told_and_changes_nothing(tmp_path: Path) -> None:
-    with Store.open(f"sqlite:///{tmp_path}/store.db") as store:
-        made = register(store, lines(10))
-        with store._database.read() as connection:  # the one connection of the pool, as nothing runs beside
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
-        with pytest.raises(StorageError, match=r"cannot write to .*store.db: database or disk is full; free space"):
-            store.datasets.append("d", Batch(lines(5000)))
-        assert store.datasets.get("d") == made
 
 
 numbers = itertools.count()
