@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from llsflow import home
 from llsflow.errors import ConfigError, Mistake, NotFoundError
 from llsflow.schema.benchmarks import BenchmarkConfig, ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig
@@ -51,6 +53,10 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
     data = request.training_config.data_config
     if data is None:
         mistakes.append(Mistake("training_config.data_config", "is missing: a training job needs its data"))
+    copy_to = _model_folder(request.checkpoint_dir)
+    if request.checkpoint_dir and copy_to is None:
+        message = f"found {request.checkpoint_dir!r}, allowed: a folder below {_models()}, or a relative path"
+        mistakes.append(Mistake("checkpoint_dir", message))
     if mistakes or model_id is None or data is None:
         raise ConfigError(mistakes)
     datasets = _datasets([data.dataset_id, data.validation_dataset_id], names)
@@ -61,7 +67,7 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
         "algorithm_config": request.algorithm_config,
         "checkpoint_every_n_steps": server.jobs.checkpoint_every_n_steps,
         "keep_checkpoints": None,
-        "checkpoint_dir": request.checkpoint_dir,
+        "checkpoint_dir": str(copy_to) if copy_to else None,
         **{key: request.logger_config[key] for key in RECIPE_KEYS if key in request.logger_config},
     }
     tracking = {key: request.logger_config[key] for key in TRACKING_KEYS if key in request.logger_config}
@@ -124,6 +130,18 @@ def evaluation(
         ),
     )
     return _checked(experiment)
+
+
+def _models() -> Path:
+    return home.home() / "models"
+
+
+def _model_folder(named: str | None) -> Path | None:
+    """Return the folder below LLSFLOW_HOME/models that a request names; None: it names none, or one elsewhere."""
+    if not named or "\0" in named:
+        return None
+    folder = (_models() / named).resolve()
+    return folder if folder.is_relative_to(_models()) and folder != _models() else None
 
 
 def registered_datasets(experiment: Experiment) -> list[str]:

@@ -71,9 +71,8 @@ def checkpoint_view(checkpoint: StoredCheckpoint) -> Checkpoint:
 
 
 def checkpoint_folder(checkpoint: StoredCheckpoint) -> Path:
-    """Return the folder of a checkpoint: it moves from work/ to steps/ when its step is done."""
-    folders = [home.home() / part / checkpoint.path for part in ("steps", "work")]
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+    """Return the folder of a checkpoint, or where it was last."""
+    return home.of_step(checkpoint.path) or home.home() / "steps" / checkpoint.path
 
 
 def checkpoint_model(checkpoint: StoredCheckpoint) -> Model:

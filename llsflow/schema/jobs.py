@@ -136,7 +136,7 @@ class SupervisedFineTuneRequest(Record):
     model: Identifier | None = None
     """A model of GET /v1/models; null: the server's default_model."""
     checkpoint_dir: Text | None = None
-    """Folder under LLSFLOW_HOME that gets a copy of the trained model."""
+    """Folder under LLSFLOW_HOME/models that gets a copy of the trained model: a relative path, or one in there."""
     algorithm_config: AlgorithmConfig | None = None
 
 

@@ -83,6 +83,13 @@ def test_every_field_of_the_body_is_in_the_experiment(names: CatalogueNames) -> 
     assert (experiment.tracking.experiment, experiment.tracking.register_model) == ("mine", False)
 
 
+def test_the_copy_of_the_model_lies_below_the_home(names: CatalogueNames, llsflow_home: Path) -> None:
+    below = llsflow_home.resolve() / "models" / "mine"
+    assert fine_tuning(names, checkpoint_dir="mine").recipe.checkpoint_dir == str(below)
+    assert fine_tuning(names, checkpoint_dir=str(below)).recipe.checkpoint_dir == str(below)
+    assert fine_tuning(names).recipe.checkpoint_dir is None
+
+
 def test_a_request_that_names_no_model_trains_the_servers(names: CatalogueNames) -> None:
     assert fine_tuning(names, model=None).model.model_id == "tiny-llama"
     request = SupervisedFineTuneRequest.model_validate(body(model=None))
@@ -97,6 +104,9 @@ def test_a_request_that_names_no_model_trains_the_servers(names: CatalogueNames)
         ({"logger_config": {"log_dir": "/tmp"}}, "logger_config.log_dir: unknown: allowed are experiment"),
         ({"logger_config": {"log_every_n_steps": 0}}, "log_every_n_steps"),
         ({"training_config__data_config": None}, "training_config.data_config: is missing"),
+        ({"checkpoint_dir": "/tmp/elsewhere"}, "checkpoint_dir: found '/tmp/elsewhere', allowed: a folder below"),
+        ({"checkpoint_dir": "../steps"}, "checkpoint_dir: found '../steps'"),
+        ({"checkpoint_dir": "."}, "checkpoint_dir: found '.'"),
         ({"training_config__optimizer_config": None}, "training_config.optimizer_config: needed"),
         ({"training_config__data_config__dataset_id": "asked"}, "training takes post-training/messages"),
         ({"training_config__data_config__validation_dataset_id": "mine:held_out"}, "holds no rows out"),
