@@ -17,6 +17,7 @@ from llsflow.api import (
     datasets,
     evaluations,
     health,
+    incoming,
     models,
     post_training,
     rerank,
@@ -59,6 +60,7 @@ def create_app(services: Services) -> FastAPI:
         exception_handlers={HTTPException: _misdirected},
     )
     app.state.services = services
+    incoming.sweep()
     for router in RESOURCES:
         app.include_router(router)
     app.add_middleware(Door, access=Access(services.server))

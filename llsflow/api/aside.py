@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from concurrent.futures import CancelledError
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from llsflow.errors import UnavailableError
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-logger = logging.getLogger("llsflow.api")
 
 
 class Aside:
@@ -33,7 +32,7 @@ class Aside:
         """Return what a function of a module returns, called there; everything travels pickled.
 
         Raises:
-            UnavailableError: the process was killed in the middle, as one is when memory runs out.
+            UnavailableError: the process was killed in the middle, as one is when memory runs out, or the server ends.
         """
         from concurrent.futures.process import BrokenProcessPool
 
@@ -46,18 +45,28 @@ class Aside:
                     self._pool = None
             pool.shutdown(wait=False)
             raise UnavailableError("the process that reads rows was killed: memory may have run out") from None
+        except CancelledError:
+            raise UnavailableError("the server is stopping") from None
 
     def warm(self) -> None:
         """Start a process in the background, with what it will import."""
-        threading.Thread(target=self.run, args=(_import_all,), name="aside-warm", daemon=True).start()
+
+        def start() -> None:
+            # a server that ends before this is done has nothing to tell
+            with contextlib.suppress(UnavailableError, RuntimeError):
+                self.run(_import_all)
+
+        threading.Thread(target=start, name="aside-warm", daemon=True).start()
 
     def close(self) -> None:
         """End the processes; what they do is lost."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None:
+            # the pool by itself would wait for what they do
+            processes = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing_children(pool):
+            for process in processes:
                 process.terminate()
 
     def _started(self) -> ProcessPoolExecutor:
@@ -69,11 +78,6 @@ class Aside:
                 spawn = multiprocessing.get_context("spawn")
                 self._pool = ProcessPoolExecutor(self.processes, mp_context=spawn, initializer=_begin)
             return self._pool
-
-
-def multiprocessing_children(pool: ProcessPoolExecutor) -> list[Any]:
-    """Return the living processes of a pool."""
-    return [process for process in list((pool._processes or {}).values()) if process.is_alive()]
 
 
 _store: Store | None = None

@@ -7,17 +7,18 @@ and for some operations the one record that matters as the bare body. All of the
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, NoReturn, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
 from urllib.parse import quote
 
-from fastapi import Request
+from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import ValidationError
 
-from llsflow.api.errors import HTTPError
+from llsflow.api.incoming import Incoming
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.base import Record
 from llsflow.schema.kinds import Kind, mistake_in_words, nearest, untagged
@@ -55,6 +56,13 @@ class Body:
 
     data: bytes = b""
     query: Mapping[str, list[str]] = field(default_factory=dict)
+    path: Path | None = None
+    """Where the bytes are, when they are many."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it takes so long that others would notice."""
+        return self.path is not None or len(self.data) > SMALL_BYTES
 
     @cached_property
     def values(self) -> Mapping[str, Any]:
@@ -63,7 +71,7 @@ class Body:
         Raises:
             ConfigError: it is no JSON object.
         """
-        return _parsed(self.data)
+        return _parsed(self.data if self.path is None else self.path.read_bytes())
 
     def is_bare(self, record: type[Record], bare: str) -> bool:
         """Return whether the body is not `record` but what its field `bare` holds."""
@@ -100,8 +108,8 @@ class Body:
         return Taken(checked, tuple(path.removeprefix(prefix) for path in ignored))
 
 
-async def whole_body(request: Request) -> Body:
-    """Return what a request brings, unread; a dependency of operations that may take many rows.
+async def whole_body(request: Request) -> AsyncIterator[Body]:
+    """Yield what a request brings, unread, until it is answered; a dependency of operations that may take many rows.
 
     Raises:
         HTTPError: the body is too large, or no JSON by its own account.
@@ -109,15 +117,19 @@ async def whole_body(request: Request) -> Body:
     query: dict[str, list[str]] = {}
     for name, text in request.query_params.multi_items():
         query.setdefault(name, []).append(text)
-    return Body(await _received(request), query)
+    incoming = Incoming()
+    try:
+        await incoming.receive(request, request.app.state.services.server.max_body_bytes)
+        yield Body(incoming.data, query, incoming.path)
+    finally:
+        incoming.discard()
 
 
-def taken(record: type[R], bare: str | None = None) -> Callable[[Request], Awaitable[R]]:
+def taken(record: type[R], bare: str | None = None) -> Callable[[Request, Body], Awaitable[R]]:
     """Return the dependency that reads a request as `record`; see `Body.take`."""
 
-    async def dependency(request: Request) -> R:
-        body = await whole_body(request)
-        if len(body.data) > SMALL_BYTES:
+    async def dependency(request: Request, body: Annotated[Body, Depends(whole_body)]) -> R:
+        if body.is_large:
             found = await run_in_threadpool(body.take, record, bare)
         else:
             found = body.take(record, bare)
@@ -138,34 +150,6 @@ def ignored_header(fields: tuple[str, ...]) -> str:
     shown = [quote(path[:100], safe="?._-[]/:", errors="replace") or '""' for path in fields[:MOST_IGNORED]]
     more = [f"and {len(fields) - MOST_IGNORED} more"] if len(fields) > MOST_IGNORED else []
     return ", ".join([*shown, *more])
-
-
-async def _received(request: Request) -> bytes:
-    length = request.headers.get("content-length", "")
-    announced = int(length) if length.isdecimal() else 0
-    if request.method == "GET" or not (announced or "transfer-encoding" in request.headers):
-        return b""
-    most = request.app.state.services.server.max_body_bytes
-    if announced > most:
-        raise _too_large(most)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        found = f"found {kind[:100]!r}" if kind else "none is given"
-        raise HTTPError(415, f"Content-Type: {found}, allowed: application/json")
-    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
-        raise HTTPError(415, f"Content-Encoding: found {coding[:100]!r}, allowed: none")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > most:
-            raise _too_large(most)
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _too_large(most: int) -> HTTPError:
-    return HTTPError(413, f"the body is larger than {most:,} bytes, the most that is taken: send less at a time")
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

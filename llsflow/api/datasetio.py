@@ -6,13 +6,14 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response
 from pydantic import field_validator
 
 from llsflow.api.aside import store_here
-from llsflow.api.body import SMALL_BYTES, Body, Taken, ignore, taken, whole_body
+from llsflow.api.body import Body, Taken, ignore, taken, whole_body
 from llsflow.api.catalogue import dataset_view, of_conf, stored_here
-from llsflow.api.deps import Server, reply
+from llsflow.api.deps import Server, reply, slowly
 from llsflow.api.openapi import published
 from llsflow.errors import ConflictError
 from llsflow.schema.base import Int, NonNegativeInt, Record
@@ -82,16 +83,16 @@ def iterrows(
     "/v1beta/datasetio/append-rows/{dataset_id:path}",
     **published(Dataset, takes=AppendRowsRequest, says="The data set as it is now, without rows."),
 )
-def append_rows(
+async def append_rows(
     dataset_id: str, request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]
 ) -> Response:
     """Add rows at the end: all of them or none, on disk when this answers."""
     if of_conf(dataset_id):
         raise ConflictError(f"data set {dataset_id!r} is a file of conf/dataset: rows are added to that file")
-    if len(body.data) > SMALL_BYTES:
-        stored, ignored = services.aside.run(_append_aside, dataset_id, body)
+    if body.is_large:
+        stored, ignored = await slowly(services.aside.run, _append_aside, dataset_id, body)
     else:
-        stored, ignored = _append(services.store, dataset_id, body)
+        stored, ignored = await run_in_threadpool(_append, services.store, dataset_id, body)
     ignore(request, ignored)
     return reply(dataset_view(stored, rows=0))
 

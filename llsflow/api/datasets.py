@@ -8,9 +8,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from llsflow.api.aside import store_here
-from llsflow.api.body import SMALL_BYTES, Body, ignore, whole_body
+from llsflow.api.body import Body, ignore, whole_body
 from llsflow.api.catalogue import SHOWN_ROWS, all_datasets, dataset_view, of_conf, stored_here
-from llsflow.api.deps import Server, Services, done, reply
+from llsflow.api.deps import Server, Services, done, reply, slowly
 from llsflow.api.openapi import published
 from llsflow.errors import ConflictError, NotFoundError
 from llsflow.schema.datasets import (
@@ -32,17 +32,17 @@ def list_datasets(services: Server) -> Response:
 
 
 @router.post("/v1beta/datasets", **published(Dataset, takes=RegisterDatasetRequest, says="The data set."))
-def register_dataset(request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]) -> Response:
+async def register_dataset(request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]) -> Response:
     """Read rows, check each against the purpose, and keep them.
 
     The same content again is the same data set; other content under a name that is taken is a conflict, and changes
     nothing.
     """
-    if len(body.data) > SMALL_BYTES:
-        stored, ignored = services.aside.run(_take_and_register, body, services.server)
+    if body.is_large:
+        stored, ignored = await slowly(services.aside.run, _take_and_register, body, services.server)
     else:
         taken = body.take(RegisterDatasetRequest)
-        stored, ignored = _register(services, taken.record), taken.ignored
+        stored, ignored = await slowly(_register, services, taken.record), taken.ignored
     ignore(request, ignored)
     return reply(dataset_view(stored, SHOWN_ROWS))
 

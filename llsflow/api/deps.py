@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import Depends, Request
 from fastapi.responses import Response
 from pydantic_core import PydanticSerializationError
@@ -19,6 +24,19 @@ from llsflow.schema.server import ServerConfig
 if TYPE_CHECKING:
     from llsflow.jobs.service import JobsService
     from llsflow.store import Store
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+WARM = (
+    "llsflow.config.benchmarks",
+    "llsflow.data.catalogue",
+    "llsflow.data.registration",
+    "llsflow.jobs.views",
+    "llsflow.scorers",
+)
+"""What requests import when they first need it."""
 
 
 @dataclass
@@ -33,6 +51,16 @@ class Services:
     aside: Aside = field(default_factory=Aside)
     """Another process, for what would keep this one from answering."""
 
+    def warm(self) -> None:
+        """Load in the background what the first requests would wait for; to be called once reads are answered."""
+
+        def load() -> None:
+            for name in WARM:
+                importlib.import_module(name)
+            self.aside.warm()
+
+        threading.Thread(target=load, name="api-warm", daemon=True).start()
+
     def close(self) -> None:
         """End what was started for the endpoints."""
         self.aside.close()
@@ -45,6 +73,22 @@ async def _services(request: Request) -> Services:
 
 
 Server = Annotated[Services, Depends(_services)]
+
+
+SLOW_AT_ONCE = 16
+"""Requests that may take long and are worked on at the same time; others like them wait, and quick ones do not."""
+
+_slow: RunVar[CapacityLimiter] = RunVar("slow")
+
+
+async def slowly(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a function returns that may take long, without taking a thread from what is quick."""
+    try:
+        limiter = _slow.get()
+    except LookupError:
+        limiter = CapacityLimiter(SLOW_AT_ONCE)
+        _slow.set(limiter)
+    return await to_thread.run_sync(partial(function, *args, **kwargs), limiter=limiter)
 
 
 def reply(record: Record, status: int = 200) -> Response:

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from llsflow.api.body import Body, Taken, ignore, taken, whole_body
 from llsflow.api.catalogue import find_benchmark, stored_here
-from llsflow.api.deps import Server, Services, done, reply
+from llsflow.api.deps import Server, Services, done, reply, slowly
 from llsflow.api.openapi import published
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.benchmarks import EvaluateRowsRequest, RunEvalRequest
@@ -31,7 +31,7 @@ MOST_ROWS = 1000
     f"{BENCHMARK}/jobs",
     **published(Job, takes=RunEvalRequest, says="The job, just begun."),
 )
-def run_eval(
+async def run_eval(
     benchmark_id: str,
     request: Request,
     services: Server,
@@ -44,23 +44,24 @@ def run_eval(
     from llsflow.jobs.views import job_view
 
     retried = request.headers.get("x-stainless-retry-count", "0") not in ("", "0")
-    return reply(job_view(services.jobs.evaluate(benchmark_id, body.benchmark_config, retried=retried)))
+    job = await slowly(services.jobs.evaluate, benchmark_id, body.benchmark_config, retried=retried)
+    return reply(job_view(job))
 
 
 @router.post(
     f"{BENCHMARK}/evaluations",
     **published(EvaluateResponse, takes=EvaluateRowsRequest, says="The generations, and their scores."),
 )
-def evaluate_rows(
+async def evaluate_rows(
     benchmark_id: str, request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]
 ) -> Response:
     """Answer and score the given rows; one that cannot be answered is told in its place.
 
     A bare BenchmarkConfig evaluates the benchmark's own rows with its own scoring functions.
     """
-    found = _with_own_rows(services, benchmark_id, body)
+    found = await slowly(_with_own_rows, services, benchmark_id, body)
     ignore(request, found.ignored)
-    return reply(services.jobs.evaluate_rows(benchmark_id, found.record))
+    return reply(await slowly(services.jobs.evaluate_rows, benchmark_id, found.record))
 
 
 def _with_own_rows(services: Services, benchmark_id: str, body: Body) -> Taken[EvaluateRowsRequest]:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from llsflow.api.body import Body, ignore, taken, whole_body
-from llsflow.api.deps import Server, null, reply
+from llsflow.api.deps import Server, null, reply, slowly
 from llsflow.api.openapi import published
 from llsflow.schema.base import Identifier, Record
 from llsflow.schema.jobs import (
@@ -39,7 +39,9 @@ class JobQuery(Record):
     "/v1alpha/post-training/supervised-fine-tune",
     **published(PostTrainingJob, takes=SupervisedFineTuneRequest, says="The job, just begun."),
 )
-def supervised_fine_tune(request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]) -> Response:
+async def supervised_fine_tune(
+    request: Request, services: Server, body: Annotated[Body, Depends(whole_body)]
+) -> Response:
     """Begin a fine-tuning job, and answer at once; the same request again is the same job.
 
     A bare TrainingConfig trains the server's default model, under a job_uuid that is made up.
@@ -48,21 +50,21 @@ def supervised_fine_tune(request: Request, services: Server, body: Annotated[Bod
 
     found = body.take(SupervisedFineTuneRequest, bare="training_config", job_uuid=f"job-{uuid.uuid4()}")
     ignore(request, found.ignored)
-    return reply(listed(services.jobs.fine_tune(found.record)))
+    return reply(listed(await slowly(services.jobs.fine_tune, found.record)))
 
 
 @router.post(
     "/v1alpha/post-training/preference-optimize",
     **published(PostTrainingJob, takes=PreferenceOptimizeRequest, says="The job, just begun."),
 )
-def preference_optimize(
+async def preference_optimize(
     services: Server,
     body: Annotated[PreferenceOptimizeRequest, Depends(taken(PreferenceOptimizeRequest, bare="algorithm_config"))],
 ) -> Response:
     """Begin a job of preference optimisation, and answer at once; the same request again is the same job."""
     from llsflow.jobs.views import listed
 
-    return reply(listed(services.jobs.optimize(body)))
+    return reply(listed(await slowly(services.jobs.optimize, body)))
 
 
 @router.get("/v1alpha/post-training/jobs", **published(ListPostTrainingJobsResponse, says="Every training job."))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,25 @@ def test_after_a_killed_process_another_one_answers(aside: Aside) -> None:
     with pytest.raises(UnavailableError, match="was killed"):
         aside.run(die)
     assert aside.run(os.getpid)
+
+
+def announce(started: str) -> None:
+    """Say so, and go on without end."""
+    Path(started).touch()
+    signal.pause()
+
+
+def test_closing_does_not_wait_for_what_is_under_way(tmp_path: Path) -> None:
+    aside = Aside(processes=1)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(aside.run, announce, str(tmp_path / "started"))
+        while not (tmp_path / "started").exists():
+            assert not first.done()
+        second = pool.submit(aside.run, announce, str(tmp_path / "never"))
+        aside.close()
+        for waiting in (first, second):
+            with pytest.raises((UnavailableError, RuntimeError)):
+                waiting.result(timeout=30)
 
 
 PROGRAM = """

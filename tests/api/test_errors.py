@@ -162,3 +162,11 @@ def test_names_that_are_no_unicode_can_be_told(http: httpx.Client) -> None:
     rows = b'{"purpose": "eval/question-answer", "source": {"type": "rows", "rows": [{"question": "a", "answer": "b"}]}'
     taken = http.post(DATASETS, content=rows + b', "\\ud801": 1}', headers=JSON)
     assert taken.headers["x-ignored-fields"] == "?"
+
+
+def test_a_large_body_leaves_no_file(http: httpx.Client, llsflow_home: Path) -> None:
+    rows = [{"question": "?" * 1000, "answer": "!"}] * 2000
+    body = {"dataset_id": "large", "purpose": "eval/question-answer", "source": {"type": "rows", "rows": rows}}
+    assert http.post(DATASETS, json=body).json()["num_rows"] == 2000
+    assert http.post("/v1alpha/eval/benchmarks", json={"benchmark_id": "x" * 2_000_000}).status_code == 400
+    assert list((llsflow_home / "incoming").iterdir()) == []
