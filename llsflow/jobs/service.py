@@ -30,6 +30,9 @@ from llsflow.store import JobKind, Store, StoredJob
 TRAINING: Final = "post-training"
 EVALUATION: Final = "eval"
 
+ROWS_AT_ONCE = 8
+"""Requests that wait for their rows at the same time: each holds a thread of the server for as long as it lasts."""
+
 RETRY_SECONDS = 300.0
 """A client that repeats a request that names no job, and says that it does, means the job of these last seconds."""
 
@@ -50,6 +53,7 @@ class JobsService:
     """Returns where the inference engine answers; UnavailableError."""
     _starting: dict[str, threading.Lock] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(ROWS_AT_ONCE))
 
     def fine_tune(self, request: SupervisedFineTuneRequest) -> StoredJob:
         """Start a fine-tuning job; the same request again is the same job.
@@ -170,10 +174,17 @@ class JobsService:
 
         Raises:
             ConfigError, NotFoundError: it cannot be done, and why.
-            UnavailableError: the inference engine does not answer.
+            UnavailableError: the inference engine does not answer, or too many wait for it.
         """
         self.benchmark(benchmark_id)
-        return evaluate_rows(request, self.names, self.engine_url())
+        if not self._waiting.acquire(blocking=False):
+            raise UnavailableError(
+                f"{ROWS_AT_ONCE} requests are waiting for their rows already: try again, or post a job"
+            )
+        try:
+            return evaluate_rows(request, self.names, self.engine_url())
+        finally:
+            self._waiting.release()
 
     def models(self) -> list[Model]:
         """Return every model: those of conf/model, and the checkpoints of every training job."""
