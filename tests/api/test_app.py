@@ -42,7 +42,7 @@ def test_it_starts_without_what_is_heavy() -> None:
 
 
 def test_it_starts_in_the_time_of_its_libraries() -> None:
-    """In processor time, which other processes of the machine change least; the store is there already."""
+    """In processor time, which other processes change least; with a store that is there already."""
 
     def seconds(program: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -52,7 +52,8 @@ def test_it_starts_in_the_time_of_its_libraries() -> None:
 
     seconds(CREATE)
     pairs = [(seconds("import fastapi, sqlalchemy"), seconds(CREATE)) for _ in range(4)]
-    assert min(ours for _, ours in pairs) <= 1.5 * min(theirs for theirs, _ in pairs)
+    # of the pair that was disturbed least
+    assert min(ours / theirs for theirs, ours in pairs) <= 1.5
 
 
 def test_the_pages_need_no_other_site(http: httpx.Client) -> None:
