@@ -161,6 +161,16 @@ def test_an_answer_that_trickles_ends_at_the_deadline(part: str) -> None:
             over.set()
 
 
+def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
+    over = threading.Event()
+    with page(answer=lambda _: over.wait(20)) as url:
+        try:
+            with pytest.raises(DataError, match=r"cannot be fetched: .*time"):
+                body(url, HERE.model_copy(update={"timeout_seconds": 0.3}))
+        finally:
+            over.set()
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "sentence"),
     [
