@@ -82,6 +82,7 @@ def test_csv_cells_are_texts_exactly_in_whatever_pieces(cells: list[list[str]], 
     [
         ('[{"a": 1}, {"a": }]', "f:1", "not JSON: Expecting value"),
         ('[\n{"a": 1},\n\n{"a" 2}]', "f:4", r"Expecting ':' delimiter.*\(row 2\)"),
+        ('[\n{\n"a": 1\n},\n{"a" 2}]', "f:5", r"Expecting ':' delimiter.*\(row 2\)"),
         ('[{"a": 1} {"a": 2}]', "f:1", "',' or ']' is missing after row 1"),
         ('[{"a": 1},]', "f:1", "a comma without a row after it"),
         ('[{"a": 1}', "f:1", "',' or ']' is missing after row 1"),

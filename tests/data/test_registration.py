@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llsflow.data import registration, stored
-from llsflow.data.registration import append, register
+from llsflow.data.checks import RowCheck
+from llsflow.data.files import NumberedRow
+from llsflow.data.registration import append, import_source, register
+from llsflow.data.sources import OpenSource
 from llsflow.errors import ConflictError, DataError, NotFoundError
 from llsflow.schema.datasets import RegisterDatasetRequest
 from llsflow.schema.server import FetchConfig, ServerConfig
@@ -120,11 +123,12 @@ def test_a_bad_row_anywhere_changes_nothing(
     assert not store.datasets.abandoned()
 
 
-def test_reading_stops_when_enough_is_told(store: Store, llsflow_home: Path) -> None:
-    (llsflow_home / "bad.jsonl").write_text("nonsense\n" * 100_000)
-    with pytest.raises(DataError) as caught:
-        register(store, request("lsfs://bad.jsonl"), SERVER)
+def test_reading_stops_when_enough_is_told(store: Store) -> None:
+    rows: Iterator[NumberedRow] = iter([(number, {}) for number in range(1, 1000)])
+    with store.datasets.import_rows() as incoming, pytest.raises(DataError) as caught:
+        import_source(OpenSource(rows), RowCheck(request().purpose), incoming)
     assert len(caught.value.mistakes) == 21
+    assert next(rows)[0] == 22
 
 
 @pytest.mark.parametrize(
