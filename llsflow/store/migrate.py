@@ -6,7 +6,6 @@ import contextlib
 from pathlib import Path
 
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, inspect, select
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from llsflow.errors import StorageError
 from llsflow.home import locked
@@ -40,12 +39,10 @@ def bring_up_to_date(database: Database) -> None:
 def _found(database: Database) -> str | None:
     """Return the revision of the store; None for a new one."""
     with database.read() as connection:
-        try:
-            return connection.execute(select(_version.c.version_num)).scalar()
-        except (OperationalError, ProgrammingError):
-            if inspect(connection).has_table(_version.name):
-                raise
+        # asked first: another process may be making the store at this moment
+        if not inspect(connection).has_table(_version.name):
             return None
+        return connection.execute(select(_version.c.version_num)).scalar()
 
 
 def _migrate(database: Database) -> None:

@@ -77,7 +77,7 @@ def test_many_posts_at_once_make_one_job(store: Store) -> None:
 
     def post() -> None:
         for index in range(20):
-            gate.wait()
+            gate.wait(timeout=60)
             if store.jobs.create(job(f"j{index}"))[1]:
                 made.append(f"j{index}")
 

@@ -75,7 +75,7 @@ def test_many_may_open_a_new_store_at_once(url: str) -> None:
     gate, opened = threading.Barrier(8), []
 
     def open_one() -> None:
-        gate.wait()
+        gate.wait(timeout=60)
         with Store.open(url) as store:
             opened.append(store.datasets.list())
 
