@@ -41,9 +41,16 @@ class Incoming:
         if announced > most:
             raise _too_large(most)
         _check_kind(request)
+        async for part in request.stream():
+            self._size += len(part)
+            if self._size > most:
+                raise _too_large(most)
+            if self._size <= MANY_BYTES:
+                self._parts.append(part)
+            else:
+                with home.storage_errors(home.home()):
+                    self._write(part)
         with home.storage_errors(home.home()):
-            async for part in request.stream():
-                self._add(part, most)
             if self._file is not None:
                 self._file.close()
         self.data = b"".join(self._parts)
@@ -54,21 +61,15 @@ class Incoming:
             self._file.close()
             self.path.unlink(missing_ok=True)
 
-    def _add(self, part: bytes, most: int) -> None:
-        self._size += len(part)
-        if self._size > most:
-            raise _too_large(most)
-        if self._file is None and self._size > MANY_BYTES:
+    def _write(self, part: bytes) -> None:
+        if self._file is None:
             folder = _folder()
             folder.mkdir(parents=True, exist_ok=True)
             number, name = tempfile.mkstemp(dir=folder)
             self.path, self._file = Path(name), os.fdopen(number, "wb")
             self._file.writelines(self._parts)
             self._parts = []
-        if self._file is None:
-            self._parts.append(part)
-        else:
-            self._file.write(part)
+        self._file.write(part)
 
 
 def sweep() -> None:

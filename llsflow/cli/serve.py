@@ -72,6 +72,7 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
     app = create_app(services)
     home.write_json(_record(), {"url": url, "pid": os.getpid()})
     print(f"{'API':<8}  {url}  (documentation: {url}/docs)", flush=True)
+    services.warm()
     keeper.start()
     reconciler.start()
     running = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10))
