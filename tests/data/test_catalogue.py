@@ -175,6 +175,18 @@ def test_the_same_rows_are_prepared_once_wherever_they_are(store: Store, small: 
         assert from_file.step(name).key == from_store.step(name).key
 
 
+def test_a_plan_names_the_rows_that_it_found(store: Store, small: list[str]) -> None:
+    record = put(store, "days")
+    others = [word for word in small if not word.startswith("dataset.")]
+    experiment = load_experiment("quickstart", [*others, "dataset.uri=store://days"]).experiment
+    plan = compile_plan(experiment)
+    assert plan.experiment.dataset is not None
+    assert plan.experiment.dataset.uri == f"store://days?rows=20&digest={record.digest}"
+    append(store, "days", DAYS)
+    assert compile_plan(plan.experiment).key == plan.key
+    assert compile_plan(experiment).key != plan.key
+
+
 def test_the_shared_store_follows_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     put(store, "days")
     monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path / "elsewhere"))
