@@ -25,6 +25,9 @@ HOME = "llsflow.home"
 ANCHOR = "2020-01-01T00:00:00Z"
 """What intervals are counted from, so that the same file always means the same moments."""
 
+_ADDED_START = "DTSTART:20200101T000000\n"
+"""What the server puts before a rule that says nothing of its start."""
+
 _PAGE = 200
 
 
@@ -172,7 +175,7 @@ def _fields_of(found: Mapping[str, Any]) -> dict[str, Any]:
         "overrides": parameters.get("overrides") or None,
         "cron": schedule.get("cron"),
         "interval": f"{float(interval):.0f}s" if interval is not None else None,
-        "rrule": schedule.get("rrule"),
+        "rrule": str(rule).removeprefix(_ADDED_START) if (rule := schedule.get("rrule")) else None,
         "timezone": schedule.get("timezone"),
         "work_pool": found.get("work_pool_name"),
         "concurrency_limit": limit,

@@ -19,6 +19,7 @@ from uuid import uuid4
 import pytest
 
 from flows import provision
+from flows.deployments import Deployer
 from flows.names import jobs_deployment
 from flows.processes import descendants
 from flows.rest import PrefectApi
@@ -27,6 +28,7 @@ from llsflow.config import load_experiment
 from llsflow.home import locked
 from llsflow.jobs.compiling import compile_job
 from llsflow.plan import FlowState, FlowStatus, compile_plan
+from llsflow.schema.deployment import Deployment
 from llsflow.schema.jobs import JobStatus
 from llsflow.steps.results import work_folder
 from llsflow.store import Store, StoredJob
@@ -268,3 +270,38 @@ def test_a_run_that_is_killed_is_crashed_at_once(working: Working, held: Callabl
     for pid in working.children():
         os.kill(pid, signal.SIGKILL)
     assert working.until(run, ENDED, 20).state is FlowState.CRASHED
+
+
+def test_a_schedule_fires_and_its_run_arrives_in_mlflow(working: Working, tmp_path: Path) -> None:
+    overrides = [*small_quickstart(tmp_path), f"seed={uuid4().int % 10**6}"]
+    often = Deployment(
+        name=f"often-{working.pool}",
+        experiment="quickstart",
+        overrides=overrides,
+        interval="5s",
+        work_pool=working.pool,
+    )
+    deployer = Deployer()
+    deployer.apply(deployer.differences([often]), [often])
+    working.start()
+
+    def done() -> list[str]:
+        of_it = {
+            "deployments": {"name": {"any_": [often.name]}},
+            "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        }
+        runs = working.api.post("/flow_runs/filter", {**of_it, "sort": "END_TIME_DESC"})
+        return [str(run["state"]["message"]) for run in runs][::-1]
+
+    wait_for(lambda: len(done()) >= 2, lambda: f"two runs, not {done()}: {working.log()}", 200)
+    deployer.apply(deployer.differences([]), [])
+    deployer.close()
+    assert done() == [] or done()[:2] == ["8 steps run, 0 skipped", "nothing to do: all 8 steps are up to date"]
+    with contextlib.closing(sqlite3.connect(working.home / "mlflow" / "mlflow.db")) as database:
+        seed = overrides[-1].partition("=")[2]
+        runs = database.execute(
+            "select status from runs join params using (run_uuid) join tags using (run_uuid) "
+            "where params.key = 'seed' and params.value = ? and tags.key = 'llsflow.step' and tags.value = 'pipeline'",
+            [seed],
+        ).fetchall()
+    assert runs == [("FINISHED",)]

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from llsflow.config import Loaded, list_options, load_experiment, packaged_conf, resolve_conf_uri, to_yaml
+from llsflow.config import (
+    Loaded,
+    list_options,
+    load_deployments,
+    load_experiment,
+    load_server,
+    packaged_conf,
+    resolve_conf_uri,
+    to_yaml,
+)
 from llsflow.plan import compile_plan
 
 CONF = packaged_conf()
@@ -23,6 +32,11 @@ BASE = {
     "trainer": "quickstart",
     "tracking": "quickstart",
 }
+
+
+STANDING = ("server", "deployment")
+"""Groups whose files are no part of an experiment."""
+PARTS = [name for name in NAMES if name != "config" and name.partition("/")[0] not in STANDING]
 
 
 def load(name: str) -> Loaded:
@@ -49,7 +63,7 @@ def _files(experiment: str, chosen: dict[str, str]) -> list[str]:
     return [f"{group}/{option.strip()}" for group, option in {**pairs, **chosen}.items()]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "config"])
+@pytest.mark.parametrize("name", PARTS)
 def test_every_file_compiles_to_a_plan(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
 ) -> None:
@@ -63,7 +77,7 @@ def test_every_file_compiles_to_a_plan(
     assert len({step.key for step in plan.steps}) == len(plan.steps)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "config"])
+@pytest.mark.parametrize("name", PARTS)
 def test_every_file_composes_and_checks(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     loaded = load(name)
@@ -72,6 +86,15 @@ def test_every_file_composes_and_checks(name: str, tmp_path: Path, monkeypatch: 
     stored = tmp_path / "stored.yaml"
     stored.write_text(to_yaml(loaded), "utf-8")
     assert load_experiment(None, [], config_file=stored).experiment == loaded.experiment
+
+
+def test_every_file_that_stands_by_itself_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (CONF / "server").glob("*.yaml"):
+        load_server([f"server={path.stem}"])
+    deployments = {deployment.name: deployment for deployment in load_deployments()}
+    assert set(deployments) == {path.stem for path in (CONF / "deployment").glob("*.yaml")}
+    assert all(deployment.paused for deployment in deployments.values()), "an example that runs unasked"
 
 
 def test_every_file_says_what_it_is() -> None:
