@@ -33,7 +33,7 @@ _ALLOWED = "sqlite:////folder/store.db or postgresql://user:password@host:port/d
 class Database:
     """One database, its pool of connections, and its way to write."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | URL) -> None:
         """Prepare the pool; nothing is connected yet.
 
         Raises:
@@ -173,7 +173,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _checked(text: str) -> URL:
+def _checked(text: str | URL) -> URL:
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):

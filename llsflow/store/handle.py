@@ -7,6 +7,8 @@ import threading
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from llsflow.store.benchmarks import Benchmarks
     from llsflow.store.database import Database
     from llsflow.store.datasets import Datasets
@@ -78,9 +80,10 @@ class Store:
             self._sweeper.start()
 
 
-def _default_url() -> str:
+def _default_url() -> URL:
     from sqlalchemy import URL
 
     from llsflow.home import home
 
-    return URL.create("sqlite", database=str(home() / "store.db")).render_as_string(hide_password=False)
+    # not as text, which a home with a question mark in its name would not come out of as it went in
+    return URL.create("sqlite", database=str(home() / "store.db"))
