@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from llsflow.cli.joined import Difference, new_deployer
@@ -19,21 +20,21 @@ INNER = {"folder": "working folder", "command": "command of its processes", "con
 def command(options: argparse.Namespace) -> int:
     """Show what differs, and apply it."""
     wanted = load_deployments(options.config_dir)
-    deployer = new_deployer()
-    deployer.start()
-    differences = deployer.differences(wanted, options.config_dir)
-    if not differences:
-        print(f"nothing to change: {_counted(len(wanted))} as conf/deployment says")
-        return 0
-    for difference in differences:
-        for line in _told(difference):
-            print(line)
-    if options.dry_run:
-        return 0
-    if not options.yes and not _agreed():
-        print("nothing was changed")
-        return 1
-    deployer.apply(differences, wanted, options.config_dir)
+    with closing(new_deployer()) as deployer:
+        deployer.start()
+        differences = deployer.differences(wanted, options.config_dir)
+        if not differences:
+            print(f"nothing to change: {_counted(len(wanted))} as conf/deployment says")
+            return 0
+        for difference in differences:
+            for line in _told(difference):
+                print(line)
+        if options.dry_run:
+            return 0
+        if not options.yes and not _agreed():
+            print("nothing was changed")
+            return 1
+        deployer.apply(differences, wanted, options.config_dir)
     print(f"done: {_counted(len(wanted))}; they run for as long as `llsflow serve` does")
     return 0
 
