@@ -29,6 +29,8 @@ from .ending import ENDING
 from .names import FLOW
 from .runner import PrefectRunner, ledger_of
 
+logger = logging.getLogger("llsflow.flows")
+
 
 @flow(name=FLOW, persist_result=False)
 def llsflow(
@@ -49,6 +51,7 @@ def llsflow(
     ENDING.arm()
     flow_run = _flow_run()
     with _our_log():
+        logger.info("flow run %s begins", flow_run.name)
         try:
             if job_id is not None:
                 state = _job(job_id, flow_run)

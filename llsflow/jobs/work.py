@@ -73,6 +73,7 @@ def open_job(job_id: str, flow_run_id: str, stopping: Callable[[], bool] = lambd
                 plan = compile_plan(loaded.experiment)
                 watcher = JobWatcher(store, job_id, plan)
                 origin = Origin(config=job.config, command=f"llsflow run --config {path}")
+                logger.info("job %s is taken: attempt %d, plan %s", job_id, job.attempt, plan.key[:8])
                 with watcher.open():
                     work = end.work = JobWork(job, plan, origin, watcher)
                     yield work

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 
@@ -11,6 +12,8 @@ from llsflow.schema.plan import Step, StepResult
 from llsflow.steps import STEPS, results
 from llsflow.steps.context import PlanRun, StepContext
 from llsflow.tracking import Run
+
+logger = logging.getLogger("llsflow.steps")
 
 
 def execute(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> tuple[StepResult, bool]:
@@ -39,6 +42,7 @@ def _run(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> StepR
     folder = results.work_folder(step)
     with home.storage_errors(home.home()):
         folder.mkdir(parents=True, exist_ok=True)
+    logger.info("%s begins", step.name)
     run = _open_run(step, plan_run)
     for watcher in plan_run.watchers:
         watcher.step_started(step)
@@ -60,6 +64,7 @@ def _run(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> StepR
         seconds=round(time.perf_counter() - began, 3),
     )
     result = results.commit(step, result)
+    logger.info("%s is done, in %.1f s", step.name, result.seconds)
     run.finish("FINISHED")
     for watcher in plan_run.watchers:
         watcher.step_finished(step, result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Plan
 from llsflow.steps.context import Origin, PlanRun, Watcher
 from llsflow.tracking import Run, Tracking, provenance
+
+logger = logging.getLogger("llsflow.steps")
 
 
 @contextmanager
@@ -64,6 +67,7 @@ def _recorded(
         with home.storage_errors(home.home()):
             home.write_json(memo, run.id)
     record_opening(run, plan, origin)
+    logger.info("recorded as MLflow run %s", run.id)
     try:
         yield PlanRun(plan, tracking, run, watchers, stopping, origin)
     except BaseException as error:
