@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from llama_stack_client import LlamaStackClient
 
 from llsflow.api.app import create_app
@@ -35,18 +37,31 @@ class Served:
 
 def serve(services: Services, **headers: str) -> Iterator[Served]:
     """Serve until the generator is closed."""
-    config = uvicorn.Config(create_app(services), port=0, log_level="warning", log_config=None)
-    server = uvicorn.Server(config)
+    with listening(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=30.0) as http:
+        yield Served(services, url, http)
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Yield where an application answers."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-    port = server.servers[0].sockets[0].getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, headers=headers, timeout=30.0) as http:
-        yield Served(services, url, http)
-    server.should_exit = True
-    thread.join(20)
+    try:
+        while not server.started:
+            assert thread.is_alive()
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[tuple[FastAPI, str]]:
+    """One application for every test that needs no server configuration of its own."""
+    app = create_app(Services(ServerConfig(port=0), store=None, jobs=None))  # type: ignore[arg-type]
+    with listening(app) as url:
+        yield app, url
 
 
 @pytest.fixture
@@ -62,9 +77,12 @@ def services(llsflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
 
 
 @pytest.fixture
-def served(services: Services) -> Iterator[Served]:
-    """The API."""
-    yield from serve(services)
+def served(services: Services, shared: tuple[FastAPI, str]) -> Iterator[Served]:
+    """The API, over the services of this test."""
+    app, url = shared
+    app.state.services = services
+    with httpx.Client(base_url=url, timeout=30.0) as http:
+        yield Served(services, url, http)
 
 
 @pytest.fixture

@@ -116,6 +116,12 @@ def _copied(pace: Pace) -> Pace:
     return Pace(pace.per_minute, pace._buckets.copy())
 
 
+def test_an_hour_of_silence_saves_up_no_more_than_a_burst() -> None:
+    pace = Pace(3)
+    assert pace.wait_seconds("one", 0.0) == 0
+    assert [pace.wait_seconds("one", 3600.0) > 0 for _ in range(4)] == [False, False, False, True]
+
+
 def test_callers_are_forgotten_before_they_fill_the_memory() -> None:
     pace = Pace(1)
     for number in range(MOST_CALLERS + 10):

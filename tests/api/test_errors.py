@@ -150,6 +150,11 @@ def test_no_folder_of_this_machine_is_told(llsflow_home: Path) -> None:
     assert told == "cannot write to LLSFLOW_HOME/store.db or ./x"
 
 
+def test_no_answer_tells_one(llsflow_home: Path) -> None:
+    told = bytes(answer(StorageError(f"cannot write to {llsflow_home}: the disk is full"), "/p").body)
+    assert b"cannot write to LLSFLOW_HOME: the disk is full" in told
+
+
 def test_a_long_message_ends(http: httpx.Client) -> None:
     rows = [{"x" * 5000: 1}] * 30
     body = {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": rows}}
