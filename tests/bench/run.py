@@ -1,6 +1,6 @@
 """All measurements, each in a process of its own, in turns with the peers; prints the README's tables.
 
-    python tests/bench/run.py [--only train generate startup scoring] [--rounds 3] [--clock wall]
+    python tests/bench/run.py [--only train generate startup scoring api] [--rounds 3] [--clock wall]
 
 The machine's speed drifts, so a ratio is taken between neighbours of one round, and the median of the rounds is
 told. `--clock cpu` counts processor seconds of one thread, for a machine that others use as well. Peers are
@@ -26,6 +26,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
+API = "api"
 PEER_PACKAGES = ("trl==1.13.0", "lm_eval==0.4.13", "peft", "datasets", "accelerate")
 SHARED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 """The same versions on both sides: what is compared is what stands on them."""
@@ -197,6 +198,12 @@ def comparisons(only: Sequence[str], fixture: Path, rounds: int, clock: str) -> 
     return {name: every[name] for name in only}
 
 
+def api_section(rounds: int) -> str:
+    """Return what `api.py` measures: it starts servers of its own, and tells more than one rate."""
+    command = [sys.executable, str(HERE / "api.py"), "--rounds", str(rounds)]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+
+
 def machine() -> str:
     """Return the machine and the versions, in one line."""
     cpu = platform.processor() or platform.machine()
@@ -211,7 +218,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure what was asked for and print the tables."""
-    names = ("train", "generate", "startup", "scoring")
+    names = ("train", "generate", "startup", "scoring", API)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
@@ -227,12 +234,15 @@ def main() -> None:
                     [sys.executable, str(HERE / "make_fixture.py"), str(fixture)], check=True, stdout=sys.stderr
                 )
         environment = {"LLSFLOW_HOME": str(Path(scratch, "home")), "HF_HUB_OFFLINE": "1"}
-        chosen = comparisons(options.only, fixture.absolute(), options.rounds, options.clock)
+        chosen = comparisons([name for name in options.only if name != API], fixture.absolute(), options.rounds,
+                             options.clock)  # fmt: skip
         for comparison in chosen.values():
             compare(comparison, environment)
+    api = api_section(options.rounds) if API in options.only else ""
     print(f"\nMeasured on {machine()}.\n")
     for name, comparison in chosen.items():
         print((startup_table if name == "startup" else table)(comparison) + "\n")
+    print(api, end="")
 
 
 if __name__ == "__main__":

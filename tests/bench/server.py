@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wire import Wire
@@ -29,10 +29,12 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], port: int, folder: Path, log: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: Sequence[str | Path], port: int, folder: Path, log: str, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Give a server that listens, and end it with all that it started."""
     with (folder / log).open("ab") as output:
-        home = {"LLSFLOW_HOME": str(folder / "outputs")}
+        home = {"LLSFLOW_HOME": str(folder / "outputs"), **(environment or {})}
         process = subprocess.Popen([str(word) for word in command], cwd=folder, env={**os.environ, **home},
                                    stdout=output, stderr=output)  # fmt: skip
     try:
@@ -63,11 +65,11 @@ def connected(port: int, process: subprocess.Popen[bytes]) -> socket.socket:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, *overrides: str) -> Iterator[tuple[int, int]]:
+def ours(folder: Path, environment: Mapping[str, str] | None = None) -> Iterator[tuple[int, int]]:
     """Give the port and the process id of `llsflow serve` once every part of it is up."""
     port = free_port()
-    command = (*LLSFLOW, "serve", f"server.port={port}", f"server.data_roots=[{folder}]", *overrides)
-    with running(command, port, folder, "ours.log") as process:
+    command = (*LLSFLOW, "serve", f"server.port={port}", f"server.data_roots=[{folder}]")
+    with running(command, port, folder, "ours.log", environment) as process:
         with Wire(port) as wire:
             deadline = time.monotonic() + PATIENCE_SECONDS
             while any(part["state"] != "ok" for part in wire.json("GET", "/v1/health")["parts"].values()):
