@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llsflow.cli import main
+from llsflow.config import load_deployments, load_server
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -44,8 +45,14 @@ def test_every_documented_command(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Commands that would train are planned instead; the rest is run."""
+    """Commands that would train are planned instead, those that would serve are read; the rest is run."""
     words = shlex.split(command, comments=True)[1:]
+    if words[0] == "serve":  # tests/cli/test_serve.py starts it
+        load_server(words[1:])
+        return
+    if words[0] == "deploy":  # tests/flows/test_deployments.py needs a server for it
+        assert load_deployments()
+        return
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_folder, tmp_path / "some-hf-folder")
     rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
@@ -56,7 +63,9 @@ def test_every_documented_command(
         words[0] = "plan"
     if "--config" in words:
         main(["plan", "quickstart", "--cfg", "job"])
-        Path(words[words.index("--config") + 1]).write_text(capsys.readouterr().out)
+        stored = Path(words[words.index("--config") + 1])
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_text(capsys.readouterr().out)
     assert main(words) == 0, capsys.readouterr().err
 
 
