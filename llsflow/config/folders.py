@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ CONF_SCHEME = "conf://"
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
+@functools.cache
 def packaged_conf() -> Path:
     """Return the conf folder that comes with llsflow: inside the package (wheel), or beside it (checkout)."""
     inside = PACKAGE / "conf"
@@ -68,7 +70,7 @@ class Folders:
         if config_dir is not None and not config_dir.is_dir():
             raise ConfigError([Mistake("--config-dir", f"no folder {str(config_dir)!r}: name one with YAML files")])
         user = (config_dir or Path("conf")).absolute()
-        if not user.is_dir() or user.resolve() == packaged.resolve():
+        if not user.is_dir() or user.samefile(packaged):
             return Folders((packaged,))
         return Folders((user, packaged))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -66,13 +67,9 @@ class Kind:
         """Whether a text is what belongs here."""
         return str in self.types or bool(self.choices)
 
-    def keys(self) -> dict[str, Kind]:
+    def keys(self) -> Mapping[str, Kind]:
         """Return the keys of the records that may stand here."""
-        kinds: dict[str, list[FieldInfo]] = {}
-        for record in self.records:
-            for name, info in record.model_fields.items():
-                kinds.setdefault(name, []).append(info)
-        return {name: _field_kind(infos) for name, infos in kinds.items()}
+        return _keys(self.records)
 
     def child(self, key: str | int) -> Kind | None:
         """Return the kind below `key`; None: the schema has no such key."""
@@ -106,6 +103,15 @@ def _peel(annotation: Any, found: list[Any], limits: list[Any]) -> bool:
     if annotation not in found:
         found.append(annotation)
     return False
+
+
+@functools.cache  # of every request the API asks for some
+def _keys(records: tuple[type[BaseModel], ...]) -> Mapping[str, Kind]:
+    kinds: dict[str, list[FieldInfo]] = {}
+    for record in records:
+        for name, info in record.model_fields.items():
+            kinds.setdefault(name, []).append(info)
+    return {name: _field_kind(infos) for name, infos in kinds.items()}
 
 
 def _field_kind(infos: list[FieldInfo]) -> Kind:
