@@ -75,7 +75,9 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
     services.warm()
     keeper.start()
     reconciler.start()
-    running = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=10))
+    running = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, timeout_graceful_shutdown=10)
+    )
     try:
         signals.phase = "serving"
         running.run(sockets=[listener])
