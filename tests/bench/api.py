@@ -97,14 +97,16 @@ def requests(own: Wire, theirs: Wire, large: int, rounds: int) -> Iterator[Line]
     asked = {
         "append": (own, request("POST", "/v1beta/datasetio/append-rows/grows", appended)),
         "fsync": (theirs, request("POST", "/append", appended)),
+        "barest": (theirs, request("POST", "/append-body", appended)),
     }
     times |= in_turns(asked, rounds, APPENDS)
     first, middle = f"page of {rows.PAGE_ROWS} rows of {SMALL:,}", f"the same of {large:,}"
     yield ratio_line(first, "bare route, the same rows from memory", times["small"], times["plain"], 1.5)
-    yield ratio_line(first, "bare route with a declared type", times["small"], times["declared"])
+    yield ratio_line(first, "the same, async and typed", times["small"], times["declared"])
     yield ratio_line(middle, f"ours of {SMALL:,}", times["large"], times["small"], 1.5)
-    bytes_written = "bare route that writes and fsyncs"
-    yield ratio_line(f"append of {APPENDED_ROWS} rows", bytes_written, times["append"], times["fsync"], 2)
+    what = f"append of {APPENDED_ROWS} rows"
+    yield ratio_line(what, "bare route, a line for each row, fsync", times["append"], times["fsync"], 2)
+    yield ratio_line(what, "bare route, async, the body as it came, fsync", times["append"], times["barest"])
 
 
 def in_turns(asked: Mapping[str, tuple[Wire, bytes]], rounds: int, count: int) -> dict[str, list[list[float]]]:
