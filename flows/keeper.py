@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -113,14 +113,31 @@ class Keeper:
         return kept.url if kept and kept.state == "ready" else None
 
     def stop(self) -> None:
-        """End every service, the last one first."""
+        """End every service, each once those that came after it have ended; the others at the same time."""
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        for kept in reversed(self._kept.values()):
+        ended = {name: threading.Event() for name in self._kept}
+        ending = [
+            threading.Thread(target=self._end, args=(kept, ended), name=f"end-{name}", daemon=True)
+            for name, kept in self._kept.items()
+        ]
+        for thread in ending:
+            thread.start()
+        for thread in ending:
+            thread.join()
+
+    def _end(self, kept: Kept, ended: Mapping[str, threading.Event]) -> None:
+        name = kept.service.name
+        try:
+            for other in self._kept.values():
+                if name in other.service.after:
+                    ended[other.service.name].wait()
             if kept.state in ("starting", "ready"):
                 kept.service.stop()
             kept.become("stopped")
+        finally:
+            ended[name].set()
 
     def _keep(self) -> None:
         while not self._closing.wait(LOOK_SECONDS):

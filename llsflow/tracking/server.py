@@ -30,6 +30,10 @@ class Server:
     """Process of ours; None for a server that is somebody else's."""
     reused: bool
 
+    def lives(self) -> bool:
+        """Return whether its process runs; somebody else's counts as running."""
+        return self.pid is None or _process_runs(self.pid)
+
     def stop(self) -> None:
         """End the server, if it is ours."""
         if self.pid is None:
@@ -129,11 +133,14 @@ def _start(uri: str, host: str, port: int) -> Server:
         )
     url = f"http://{host}:{port}"
     deadline = time.monotonic() + START_SECONDS
-    while not healthy(url):
-        if process.poll() is not None or time.monotonic() > deadline:
-            _end(process.pid)
-            raise UnavailableError(f"the MLflow page over {shown(uri)} does not start: see {_log()}")
-        time.sleep(0.1)
+    try:
+        while not healthy(url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise UnavailableError(f"the MLflow page over {shown(uri)} does not start: see {_log()}")
+            time.sleep(0.1)
+    except BaseException:
+        _end(process.pid)
+        raise
     # it outlives this process: without a code Popen would warn that it still runs
     process.returncode = 0
     write_json(_record(), {"url": url, "pid": process.pid, "uri": uri})

@@ -89,9 +89,7 @@ def keep(heard: Heard) -> Iterator[Callable[..., Keeper]]:
         keeper.stop()
 
 
-def test_services_start_after_those_they_need_and_end_the_other_way_round(
-    keep: Callable[..., Keeper], heard: Heard
-) -> None:
+def test_services_start_after_those_they_need_and_end_before_them(keep: Callable[..., Keeper], heard: Heard) -> None:
     log: list[str] = []
     keeper = keep(Sleeper("worker", after=["prefect"], log=log), Sleeper("prefect", log=log))
     heard.until(lambda: len(heard.up) == 2)
@@ -99,7 +97,7 @@ def test_services_start_after_those_they_need_and_end_the_other_way_round(
     assert keeper.url("worker") == "http://worker"
     assert keeper.health()["prefect"]["state"] == "ready"
     keeper.stop()
-    assert log == ["start prefect", "start worker", "stop prefect", "stop worker"]
+    assert log == ["start prefect", "start worker", "stop worker", "stop prefect"]
     assert keeper.url("worker") is None
 
 
