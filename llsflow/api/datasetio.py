@@ -75,8 +75,11 @@ def iterrows(
         asked = "" if page.limit is None else f"&limit={page.limit}"
         place = quote(request.scope["path"], safe="/:")
         tail = f'],"has_more":true,"url":"{place}?start_index={end}{asked}"}}'.encode()
-    # rows are kept as the JSON that goes out: nothing is parsed or written anew
-    return Response(b'{"data":[' + b",".join(found.lines) + tail, media_type="application/json")
+    # rows are kept as the JSON that goes out: nothing is parsed or written anew, and a large page is copied once
+    lines = found.lines or [b""]
+    lines[0] = b'{"data":[' + lines[0]
+    lines[-1] += tail
+    return Response(b",".join(lines), media_type="application/json")
 
 
 @router.post(
