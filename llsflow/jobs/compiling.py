@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from llsflow import home
 from llsflow.config import to_yaml
+from llsflow.jobs.state import file_name
 from llsflow.plan import compile_plan
 from llsflow.schema.experiment import Experiment
 
@@ -33,7 +33,7 @@ def compile_job(experiment: Experiment) -> Compiled:
 
 def config_file(job_id: str) -> Path:
     """Return where the YAML of a job lies."""
-    return home.home() / "jobs" / f"{quote(job_id, safe='')}.yaml"
+    return home.home() / "jobs" / f"{file_name(job_id)}.yaml"
 
 
 def write_config(job_id: str, config: str) -> Path:

@@ -21,7 +21,9 @@ logger = logging.getLogger("llsflow.jobs")
 CRASHES_BORNE = 3
 """A job that loses its process so often without a word is not started again."""
 
-GONE = (FlowState.COMPLETED, FlowState.FAILED, FlowState.CRASHED, FlowState.CANCELLED, FlowState.UNKNOWN)
+_ENDED = (FlowState.COMPLETED, FlowState.FAILED, FlowState.CRASHED)
+
+GONE = (*_ENDED, FlowState.CANCELLED, FlowState.UNKNOWN)
 
 
 class Reconciler:
@@ -80,7 +82,9 @@ class Reconciler:
     def _reconcile(self, job: StoredJob, statuses: Mapping[str, FlowStatus]) -> None:
         if job.flow_run_id is None:
             if not alive(job.job_id):
-                self._submit(job)
+                # one that no process has had yet may be with Prefect already, or be on its way: the same attempt is
+                # the same flow run
+                self._submit(job, job.attempt + (job.started_at is not None))
             return
         status = statuses.get(job.flow_run_id, FlowStatus(FlowState.UNKNOWN))
         suspicious = status.state in GONE or _was_here(job) or (job.job_id, job.flow_run_id) in self._doubtful
@@ -94,16 +98,19 @@ class Reconciler:
             return
         if latest.cancel_requested or status.state is FlowState.CANCELLED:
             self._end(latest, JobStatus.CANCELLED, None)
-        elif status.state in (FlowState.FAILED, FlowState.COMPLETED):
-            self._end(latest, JobStatus.FAILED, f"its flow run ended as {status.state}: {status.message}")
         else:
             self._crashed(latest, status)
 
     def _crashed(self, job: StoredJob, status: FlowStatus) -> None:
+        """Have a job go on that lost its process, or whose process could not write down how it ended."""
         why = "its process was killed, or the machine went down"
-        here = (job.job_id, job.flow_run_id) not in self._doubtful
-        crashes = int((job.resources or {}).get("crashes", 0)) + (here and job.started_at is not None)
-        if job.started_at and self.config.after_crash == "fail":
+        if status.state in (FlowState.FAILED, FlowState.COMPLETED):
+            why = f"its process could not write down how it ended ({status.state})"
+        under_way = job.status is JobStatus.IN_PROGRESS
+        # where the whole server went down, or its worker, that is not the job's doing
+        own_fault = (job.job_id, job.flow_run_id) not in self._doubtful and (under_way or status.state in _ENDED)
+        crashes = int((job.resources or {}).get("crashes", 0)) + own_fault
+        if under_way and self.config.after_crash == "fail":
             self._end(job, JobStatus.FAILED, f"{why}; server.jobs.after_crash is fail: post it again to go on")
         elif crashes >= CRASHES_BORNE:
             self._end(job, JobStatus.FAILED, f"{why}, {crashes} times: {status.message or 'without a word'}")
@@ -112,14 +119,13 @@ class Reconciler:
             self.store.jobs.update(
                 job.job_id, only_if=UNDER_WAY, resources={**(job.resources or {}), "crashes": crashes}
             )
-            self._submit(job)
+            self._submit(job, job.attempt + 1)
 
-    def _submit(self, job: StoredJob) -> None:
+    def _submit(self, job: StoredJob, attempt: int) -> None:
         if job.flow_run_id:
             # whoever may still find the earlier run is told that the job no longer belongs to it
             with contextlib.suppress(LlsflowError):
                 self.submitter.cancel(job.flow_run_id)
-        attempt = job.attempt + 1
         flow_run_id = self.submitter.submit(job.job_id, attempt, [job.kind])
         self.store.jobs.update(
             job.job_id, only_if=UNDER_WAY, status=JobStatus.SCHEDULED, attempt=attempt, flow_run_id=flow_run_id

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from llsflow import home
-from llsflow.errors import ConflictError, LlsflowError, NotFoundError, UnavailableError
+from llsflow.errors import ConflictError, NotFoundError, UnavailableError
 from llsflow.jobs import requests
 from llsflow.jobs.compiling import Compiled, write_config
 from llsflow.jobs.requests import Names
@@ -38,6 +38,15 @@ RETRY_SECONDS = 300.0
 
 
 @dataclass
+class _Turn:
+    """Requests for one name, one after the other."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    waiting: int = 0
+    """Those that have the lock or want it."""
+
+
+@dataclass
 class JobsService:
     """Jobs, as the API sees them; safe to call from many threads."""
 
@@ -51,7 +60,7 @@ class JobsService:
     """Returns a benchmark of the catalogue; NotFoundError."""
     engine_url: Callable[[], str]
     """Returns where the inference engine answers; UnavailableError."""
-    _starting: dict[str, threading.Lock] = field(default_factory=dict)
+    _starting: dict[str, _Turn] = field(default_factory=dict)
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _waiting: threading.Semaphore = field(default_factory=lambda: threading.BoundedSemaphore(ROWS_AT_ONCE))
 
@@ -193,14 +202,16 @@ class JobsService:
     @contextlib.contextmanager
     def _one_at_a_time(self, name: str) -> Iterator[None]:
         with self._guard:
-            lock = self._starting.setdefault(name, threading.Lock())
+            turn = self._starting.setdefault(name, _Turn())
+            turn.waiting += 1
         try:
-            with lock:
+            with turn.lock:
                 yield
         finally:
             with self._guard:
-                if not lock.locked():
-                    self._starting.pop(name, None)
+                turn.waiting -= 1
+                if not turn.waiting:
+                    del self._starting[name]
 
     def _start(
         self,
@@ -239,10 +250,9 @@ class JobsService:
                     created_at=datetime.now(UTC),
                 )
             )
-            try:
+            # It is kept from here on: what Prefect does not take now, or took without an answer, is submitted again
+            # as the same attempt.
+            with contextlib.suppress(UnavailableError):
                 flow_run_id = self.submitter.submit(job_id, job.attempt, [kind])
-            except LlsflowError:
-                self.store.jobs.delete(job_id)
-                raise
-            self.store.jobs.update(job_id, only_if=UNDER_WAY, flow_run_id=flow_run_id)
+                self.store.jobs.update(job_id, only_if=UNDER_WAY, flow_run_id=flow_run_id)
             return job

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from types import FrameType
 
 from llsflow.errors import LlsflowError
 from llsflow.tracking.store import serve
@@ -38,7 +37,7 @@ def main(port: int) -> int:
     return 1
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(*_: object) -> None:
     for again in (signal.SIGTERM, signal.SIGINT):
         signal.signal(again, signal.SIG_IGN)
     raise SystemExit(0)

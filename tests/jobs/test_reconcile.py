@@ -39,10 +39,19 @@ def test_a_job_that_was_never_submitted_is(
 ) -> None:
     job(flow_run_id=None)
     reconciler.once()
-    assert prefect.submitted == [("j1", 2)]
+    # it may be on its way at this very moment: the same attempt is the same flow run
+    assert prefect.submitted == [("j1", 1)]
     found = store.jobs.get("j1")
     assert found is not None
-    assert (found.flow_run_id, found.attempt, found.status) == ("j1:2", 2, JobStatus.SCHEDULED)
+    assert (found.flow_run_id, found.attempt, found.status) == ("j1:1", 1, JobStatus.SCHEDULED)
+
+
+def test_a_job_that_its_process_gave_back_goes_on_as_another_attempt(
+    store: Store, prefect: ScriptedPrefect, reconciler: Reconciler, job: Make
+) -> None:
+    job(flow_run_id=None, started_at=STARTED)
+    reconciler.once()
+    assert prefect.submitted == [("j1", 2)]
 
 
 def test_a_job_that_waits_or_runs_is_left_alone(prefect: ScriptedPrefect, reconciler: Reconciler, job: Make) -> None:
@@ -56,8 +65,8 @@ def test_a_job_that_waits_or_runs_is_left_alone(prefect: ScriptedPrefect, reconc
 @pytest.mark.parametrize(
     ("state", "expected"),
     [
-        (FlowState.FAILED, JobStatus.FAILED),
-        (FlowState.COMPLETED, JobStatus.FAILED),
+        (FlowState.FAILED, JobStatus.SCHEDULED),
+        (FlowState.COMPLETED, JobStatus.SCHEDULED),
         (FlowState.CANCELLED, JobStatus.CANCELLED),
         (FlowState.CRASHED, JobStatus.SCHEDULED),
         (FlowState.UNKNOWN, JobStatus.SCHEDULED),
@@ -139,6 +148,27 @@ def test_a_job_that_always_loses_its_process_is_given_up(
     reconciler.once()
     assert status(store) is JobStatus.FAILED
     assert len(prefect.submitted) == CRASHES_BORNE - 1
+
+
+@pytest.mark.parametrize("state", [FlowState.CRASHED, FlowState.FAILED])
+def test_so_is_one_whose_process_never_comes_up(
+    store: Store, prefect: ScriptedPrefect, reconciler: Reconciler, job: Make, state: FlowState
+) -> None:
+    job()
+    for attempt in range(1, CRASHES_BORNE + 1):
+        prefect.states[f"j1:{attempt}"] = state
+        reconciler.once()
+    found = store.jobs.get("j1")
+    assert found is not None
+    assert found.status is JobStatus.FAILED
+    assert "as it says" in (found.error or "")
+
+
+def test_told_to_fail_a_job_that_only_waited_goes_on(store: Store, prefect: ScriptedPrefect, job: Make) -> None:
+    job(started_at=STARTED)
+    Reconciler(store, prefect, JobsConfig(after_crash="fail")).once()
+    assert prefect.submitted == [("j1", 2)]
+    assert status(store) is JobStatus.SCHEDULED
 
 
 def test_without_prefect_nothing_is_judged(

@@ -12,11 +12,13 @@ from llsflow.data.registration import register
 from llsflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from llsflow.jobs.compiling import compile_job, config_file
 from llsflow.jobs.names import CatalogueNames
+from llsflow.jobs.reconcile import Reconciler
 from llsflow.jobs.service import ROWS_AT_ONCE, JobsService
+from llsflow.jobs.state import alive
 from llsflow.schema.benchmarks import Benchmark, BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.datasets import RegisterDatasetRequest
 from llsflow.schema.jobs import JobStatus, SupervisedFineTuneRequest
-from llsflow.schema.server import ServerConfig
+from llsflow.schema.server import JobsConfig, ServerConfig
 from llsflow.store import Store, StoredCheckpoint, StoredJob
 from tests.jobs.conftest import ScriptedPrefect
 from tests.jobs.test_requests import QUESTIONS, ROWS, body
@@ -84,18 +86,32 @@ def test_many_of_the_same_request_at_once_are_one_job(service: JobsService, pref
     assert prefect.submitted == [("j1", 1)]
 
 
-@pytest.mark.parametrize("ready", [True, False])
-def test_a_job_that_nobody_takes_is_not_there(
-    service: JobsService, store: Store, prefect: ScriptedPrefect, monkeypatch: pytest.MonkeyPatch, ready: bool
-) -> None:
+def test_a_job_that_nobody_takes_is_not_there(service: JobsService, store: Store, prefect: ScriptedPrefect) -> None:
     prefect.up = False
-    if ready:
-        monkeypatch.setattr(prefect, "ready", lambda: True)
     with pytest.raises(UnavailableError):
         service.fine_tune(request())
     assert store.jobs.get("j1") is None
     prefect.up = True
     assert service.fine_tune(request()).status is JobStatus.SCHEDULED
+
+
+def test_a_job_that_prefect_took_without_an_answer_is_the_same_flow_run_later(
+    service: JobsService, store: Store, prefect: ScriptedPrefect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefect.up = False
+    monkeypatch.setattr(prefect, "ready", lambda: True)
+    assert service.fine_tune(request()).status is JobStatus.SCHEDULED
+    assert service.job("j1", "post-training").flow_run_id is None
+    prefect.up = True
+    Reconciler(store, prefect, JobsConfig()).once()
+    assert prefect.submitted == [("j1", 1)]
+
+
+def test_the_longest_names_of_odd_letters_are_names_of_files(service: JobsService) -> None:
+    for name in ("a" + "/" * 199, "a" + ":" * 199, "a" + "/" * 198 + ":"):
+        service.fine_tune(request(job_uuid=name))
+        assert "tiny-llama" in config_file(name).read_text()
+        assert not alive(name)
 
 
 def test_a_refused_request_changes_nothing(service: JobsService, store: Store, prefect: ScriptedPrefect) -> None:
