@@ -127,6 +127,17 @@ def ensure_jobs_deployment(api: PrefectApi, work_pool: str) -> None:
         api.post("/deployments/", wanted)
 
 
+def has_jobs_deployment(api: PrefectApi, work_pool: str) -> bool:
+    """Return whether the server still has it: its database may have been made anew; raises as `ensure_pool` does."""
+    try:
+        api.get(f"/deployments/name/{FLOW}/{jobs_deployment(work_pool)}")
+    except RefusedError as refused:
+        if refused.status != 404:
+            raise
+        return False
+    return True
+
+
 def ensure_heartbeat_automation(api: PrefectApi) -> None:
     """Have the server call a run crashed whose process gives no sign of life; raises as `ensure_pool` does."""
     wanted = {

@@ -35,8 +35,8 @@ logger = logging.getLogger("llsflow.flows")
 PATIENCE_SECONDS = 25.0
 """For runs to stop at their boundary once the worker is told to end: a little more than their own hard end."""
 
-_SETTLE_SECONDS = 15.0
-"""Between two looks for runs whose process is gone."""
+_SETTLE_SECONDS = 5.0
+"""Between two looks for runs whose process is gone, and for what jobs need on the server."""
 
 _RETRY_SECONDS = 1.0
 
@@ -94,7 +94,7 @@ def provide(api: PrefectApi, pool: str, wait_seconds: float = 60.0) -> None:
 async def _work(options: argparse.Namespace, prefect: LocalPrefect) -> int:
     worker = _worker(options.pool, options.limit)
     working = asyncio.create_task(worker.start(printer=lambda words: _started(words, options.ready)))
-    settling = asyncio.create_task(_settle(prefect))
+    settling = asyncio.create_task(_settle(prefect, options.pool))
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -119,11 +119,19 @@ def _started(words: str, ready: Path | None) -> None:
         write_aside(ready, f"{os.getpid()}\n")
 
 
-async def _settle(prefect: LocalPrefect) -> None:
-    """Tell the server of runs whose process was killed with an earlier worker, sooner than their heartbeat does."""
+async def _settle(prefect: LocalPrefect, pool: str) -> None:
+    """Tell the server of runs whose process was killed with an earlier worker, sooner than their heartbeat does.
+
+    One that lost its database gets anew what jobs need.
+    """
     from prefect.client.orchestration import get_client
 
+    api = PrefectApi(prefect)
+
     def once() -> None:
+        if not provision.has_jobs_deployment(api, pool):
+            logger.warning("Prefect has lost the deployment of jobs: it is made again")
+            provide(api, pool)
         with get_client(sync_client=True) as client:
             for crashed in ledger_of(prefect).settle(client):
                 logger.info("flow run %s had crashed; Prefect knows it now", crashed)

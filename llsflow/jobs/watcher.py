@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from llsflow.jobs.state import AWAY, insist
 from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.steps.checkpoints import CheckpointFacts, list_checkpoints
 from llsflow.steps.context import Progress
@@ -41,10 +43,16 @@ class JobWatcher:
         self._changed = threading.Event()
         self._closing = threading.Event()
         self._lock = threading.Lock()
+        self._owed: deque[Callable[[], object]] = deque()
+        self._paying = threading.Lock()
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Watch for as long as the context lasts; what came last is written before it ends."""
+        """Watch for as long as the context lasts; what came last is written before it ends.
+
+        Raises:
+            UnavailableError, StorageError: the store stays away, and does not know all that was made.
+        """
         thread = threading.Thread(target=self._follow, name="job-watcher", daemon=True)
         thread.start()
         try:
@@ -53,6 +61,30 @@ class JobWatcher:
             self._closing.set()
             thread.join(timeout=10.0)
             self._write()
+            if self.owes:
+                insist(self._pay)
+
+    @property
+    def owes(self) -> bool:
+        """Whether the store has not taken yet what must not be lost: checkpoints, answers, links."""
+        return bool(self._owed)
+
+    def keep(self, write: Callable[[], object]) -> None:
+        """Write what must not be lost: now, or as soon as the store is back."""
+        self._owed.append(write)
+        self._safely(self._pay)
+
+    def _pay(self) -> None:
+        """Write what is owed, in its order."""
+        with self._paying:
+            while self._owed:
+                try:
+                    self._owed[0]()
+                except AWAY:
+                    raise
+                except Exception as error:
+                    logger.warning("job %s: the store will not have it: %s", self.job_id, error)
+                self._owed.popleft()
 
     def step_started(self, step: Step) -> None:
         """The step begins (or goes on)."""
@@ -96,14 +128,14 @@ class JobWatcher:
             with self._lock:
                 self._metrics |= flat_metrics(str(result.summary["benchmark"]), result.summary["scores"])
             answers = (Path(result.folder) / "response.json").read_bytes()
-            self._safely(lambda: self.store.jobs.set_result(self.job_id, answers))
+            self.keep(lambda: self.store.jobs.set_result(self.job_id, answers))
         with self._lock:
             if self._latest is None or self._latest[0].name != step.name:
                 self._latest = (step, None)
         self._changed.set()
 
     def _add(self, step: Step, checkpoint: CheckpointFacts) -> None:
-        self._safely(
+        self.keep(
             lambda: self.store.jobs.add_checkpoint(
                 StoredCheckpoint(
                     identifier=f"{self.job_id}:step-{checkpoint.step}",
@@ -119,23 +151,27 @@ class JobWatcher:
 
     def _add_export(self, step: Step) -> None:
         """Add the exported model under the job's own name, with what is known of the checkpoint it comes from."""
-        last = max(self.store.jobs.checkpoints(self.job_id), key=lambda known: known.step, default=None)
-        self._safely(
-            lambda: self.store.jobs.add_checkpoint(
+        made_at = datetime.now(UTC)
+
+        def add() -> None:
+            last = max(self.store.jobs.checkpoints(self.job_id), key=lambda known: known.step, default=None)
+            self.store.jobs.add_checkpoint(
                 StoredCheckpoint(
                     identifier=self.job_id,
                     job_id=self.job_id,
                     step=last.step if last else 0,
                     epoch=last.epoch if last else 0,
                     path=f"{final_folder(step).name}/model",
-                    created_at=datetime.now(UTC),
+                    created_at=made_at,
                     metrics=last.metrics if last else None,
                 )
             )
-        )
+
+        self.keep(add)
 
     def _follow(self) -> None:
         while not self._closing.wait(EVERY_SECONDS):
+            self._safely(self._pay)
             self._safely(self._listen)
             if self._changed.is_set():
                 self._changed.clear()

@@ -14,7 +14,7 @@ from llsflow import home
 from llsflow.config import load_experiment
 from llsflow.errors import LlsflowError, NotFoundError, Stopped
 from llsflow.jobs.compiling import write_config
-from llsflow.jobs.state import UNDER_WAY, lock_name
+from llsflow.jobs.state import AWAY, UNDER_WAY, insist, lock_name
 from llsflow.jobs.watcher import JobWatcher
 from llsflow.plan import compile_plan
 from llsflow.schema.jobs import JobStatus
@@ -46,7 +46,8 @@ class JobWork:
         self._links["mlflow"] = plan_run.tracking.page(plan_run.run.id)
         if plan_run.flow_url:
             self._links["prefect"] = plan_run.flow_url
-        self.watcher.store.jobs.update(self.job.job_id, links=self._links)
+        links = dict(self._links)
+        self.watcher.keep(lambda: self.watcher.store.jobs.update(self.job.job_id, links=links))
 
 
 @contextmanager
@@ -120,7 +121,9 @@ class _ending:
         if error is None:
             self._end(JobStatus.COMPLETED)
         elif isinstance(error, Stopped | KeyboardInterrupt | SystemExit):
-            self._stopped()
+            insist(self._stopped)
+        elif isinstance(error, AWAY) and self.work and self.work.watcher.owes:
+            logger.error("job %s: %s; what it did stays, and another attempt tells the store", self.job.job_id, error)
         elif isinstance(error, LlsflowError):
             self._end(JobStatus.FAILED, str(error))
         else:
@@ -136,6 +139,9 @@ class _ending:
             self.store.jobs.update(self.job.job_id, only_if=UNDER_WAY, status=JobStatus.SCHEDULED, flow_run_id=None)
 
     def _end(self, status: JobStatus, error: str | None = None) -> None:
-        self.store.jobs.update(
-            self.job.job_id, only_if=UNDER_WAY, status=status, error=error, completed_at=datetime.now(UTC)
+        ended_at = datetime.now(UTC)
+        insist(
+            lambda: self.store.jobs.update(
+                self.job.job_id, only_if=UNDER_WAY, status=status, error=error, completed_at=ended_at
+            )
         )

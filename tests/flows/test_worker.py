@@ -218,6 +218,14 @@ def test_a_run_that_waits_for_a_free_place_is_cancelled_without_a_process(workin
     assert working.status(run).state is FlowState.CANCELLED
 
 
+def test_a_server_that_lost_its_database_takes_jobs_again(working: Working) -> None:
+    working.start()
+    assert working.submitter.ready()
+    deployment = working.api.get(f"/deployments/name/llsflow/{jobs_deployment(working.pool)}")
+    working.api.request("DELETE", f"/deployments/{deployment['id']}")
+    wait_for(working.submitter.ready, "the deployment of jobs", 60)
+
+
 def test_a_worker_that_ends_leaves_its_runs_to_the_next(working: Working, held: Callable[[], list[str]]) -> None:
     working.start()
     schedule = working.run(experiment="quickstart", overrides=held())

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from llsflow.config import load_experiment
-from llsflow.errors import DataError, Mistake, NotFoundError, Stopped
+from llsflow.errors import DataError, Mistake, NotFoundError, Stopped, UnavailableError
+from llsflow.jobs import state
 from llsflow.jobs.compiling import compile_job
 from llsflow.jobs.work import JobWork, open_job
 from llsflow.schema.jobs import JobStatus
@@ -172,3 +173,41 @@ def test_a_store_that_is_away_costs_the_job_its_progress_only(
     assert stored(store).status is JobStatus.COMPLETED
     assert stored(store).completed_at is not None
     assert stored(store).created_at <= datetime.now(UTC)
+
+
+def test_what_a_job_made_reaches_a_store_that_was_away(
+    store: Store, posted: StoredJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_job("j1", FLOW) as work:
+        jobs = work.watcher.store.jobs
+        take, refused = jobs.set_result, threading.Event()
+
+        def away(job_id: str, result: bytes) -> None:
+            if not refused.is_set():
+                refused.set()
+                raise UnavailableError("the store does not answer")
+            take(job_id, result)
+
+        monkeypatch.setattr(jobs, "set_result", away)
+        _finish_evaluation(work, tmp_path)
+        assert refused.is_set()
+    assert store.jobs.result("j1") is not None
+    assert stored(store).status is JobStatus.COMPLETED
+
+
+def test_a_job_is_not_done_before_the_store_has_what_it_made(
+    store: Store, posted: StoredJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise UnavailableError("the store does not answer")
+
+    def attempt() -> None:
+        with open_job("j1", FLOW) as work:
+            monkeypatch.setattr(work.watcher.store.jobs, "set_result", away)
+            _finish_evaluation(work, tmp_path)
+
+    monkeypatch.setattr(state, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(UnavailableError):
+        attempt()
+    # another attempt finds every step done, and tells the store
+    assert stored(store).status is JobStatus.IN_PROGRESS
