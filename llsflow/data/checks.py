@@ -78,13 +78,13 @@ class RowCheck:
         self.trains = trains
 
 
-def check_rows(rows: Iterable[Row], purpose: DatasetPurpose, first: Row | None = None) -> Batch:
-    """Return rows as the store takes them; `first` is the first row of the data set that they are to follow.
+def check_rows(rows: Iterable[Row], purpose: DatasetPurpose, trains: bool | None = None) -> Batch:
+    """Return rows as the store takes them; `trains`: whether those that they are to follow are conversations.
 
     Raises:
         DataError: rows that cannot be used, each with its number, counted from 1.
     """
-    check = RowCheck(purpose, trains=None if first is None else row_format(first, purpose).turns is None)
+    check = RowCheck(purpose, trains=trains)
     for number, row in enumerate(rows, 1):
         check.take(row, f"row {number}")
         if check.full:

@@ -21,7 +21,7 @@ from llsflow.store.tables import datasets, row_chunks, row_sets
 
 SPAN_CHUNKS = 16
 """Chunks that one statement reads: a megabyte where no row is larger than a chunk."""
-TAIL_ROWS = 128
+TAIL_ROWS = 64
 TAIL_BYTES = 1 << 14
 """A last chunk below both is written anew together with what is appended: rows that come singly stay in few chunks."""
 SWEEP_CHUNKS = 16
@@ -81,18 +81,21 @@ class Datasets:
         Raises:
             NotFoundError: there is no such data set.
         """
-        lines: builtins.list[bytes] = []
-        size = 0
+        pieces: builtins.list[bytes] = []
+        rows = size = 0
         with self._database.read() as connection:
             key, total = _place(connection, dataset_id)
             stop = min(start + limit, total)
-            while start + len(lines) < stop:
-                for line in _lines(connection, dataset_id, key, start + len(lines), stop):
-                    size += len(line)
-                    if lines and max_bytes is not None and size > max_bytes:
-                        return Page(lines, total)
-                    lines.append(line)
-        return Page(lines, total)
+            while start + rows < stop:
+                for piece, count in _pieces(connection, dataset_id, key, start + rows, stop):
+                    if max_bytes is not None and size + len(piece) > max_bytes:
+                        some = _that_fit(piece, max_bytes - size, at_least=0 if rows else 1)
+                        pieces += [b"\n".join(some)] if some else []
+                        return Page(b"\n".join(pieces), rows + len(some), total)
+                    pieces.append(piece)
+                    rows += count
+                    size += len(piece)
+        return Page(b"\n".join(pieces), rows, total)
 
     def read(self, dataset_id: str, rows: int | None = None) -> Iterator[bytes]:
         """Return the lines of the first `rows` rows, or of those that are there now; no transaction stays open.
@@ -203,7 +206,7 @@ _of_set = _chunk.set_key == bindparam("key")
 _PLACE = select(datasets.c.set_key, datasets.c.num_rows).where(datasets.c.dataset_id == bindparam("id"))
 _inner = row_chunks.alias().c
 _SPAN = (
-    select(_chunk.first_row, _chunk.payload)
+    select(_chunk.first_row, _chunk.num_rows, _chunk.payload)
     .where(
         _of_set,
         _chunk.first_row
@@ -234,16 +237,42 @@ def _place(connection: Connection, dataset_id: str) -> tuple[int, int]:
     return found.set_key, found.num_rows
 
 
-def _lines(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[bytes]:
-    """Give the first rows, and at least one, of those from `start` to before `stop`, by one statement."""
+def _pieces(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[tuple[bytes, int]]:
+    """Give the first rows, and at least one, of those from `start` to before `stop`, by one statement.
+
+    Each piece is the lines that one chunk has of them, joined by newlines, and how many they are: a chunk that is
+    wanted whole is given as it is stored.
+    """
     found = connection.execute(_SPAN, {"key": key, "start": start, "stop": stop})
     at = start
-    for first, payload in found:
-        inside = payload.split(b"\n")[at - first : stop - first]
-        at += len(inside)
-        yield from inside
+    for first, num_rows, payload in found:
+        if at == first and first + num_rows <= stop:
+            count = num_rows
+            yield payload, count
+        else:
+            inside = payload.split(b"\n")[at - first : stop - first]
+            count = len(inside)
+            yield b"\n".join(inside), count
+        at += count
     if at == start:  # deleted since its place was looked up
         raise _missing(dataset_id)
+
+
+def _lines(connection: Connection, dataset_id: str, key: int, start: int, stop: int) -> Iterator[bytes]:
+    """Give the same rows line by line."""
+    for piece, _ in _pieces(connection, dataset_id, key, start, stop):
+        yield from piece.split(b"\n")
+
+
+def _that_fit(piece: bytes, room: int, at_least: int) -> list[bytes]:
+    """Return the first lines that together have up to `room` bytes, but no fewer than `at_least`."""
+    fitting: list[bytes] = []
+    for line in piece.split(b"\n"):
+        room -= len(line)
+        if room < 0 and len(fitting) >= at_least:
+            break
+        fitting.append(line)
+    return fitting
 
 
 def _tail(connection: Connection, row: Mapping[Any, Any]) -> tuple[Chunk | None, str]:

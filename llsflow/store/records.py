@@ -29,9 +29,16 @@ class Batch:
 class Page:
     """Rows on their way out."""
 
-    lines: list[bytes]
+    payload: bytes
+    """Their lines, joined by newlines, of which a line has none."""
+    num_rows: int
     total: int
     """Rows of the whole data set."""
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The rows, one line each."""
+        return self.payload.split(b"\n") if self.num_rows else []
 
 
 @dataclass(frozen=True)

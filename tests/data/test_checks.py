@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llsflow.data import row_format
 from llsflow.data.checks import check_rows
 from llsflow.errors import DataError
 from llsflow.schema.datasets import DatasetPurpose
@@ -46,6 +47,6 @@ def test_preferences_and_conversations_do_not_mix() -> None:
         with pytest.raises(DataError, match=r"row 2: is of .*: a data set holds one of them"):
             check_rows([first, second], TRAINING)
         with pytest.raises(DataError, match="row 1: is of "):
-            check_rows([second], TRAINING, first)
+            check_rows([second], TRAINING, trains=row_format(first, TRAINING).turns is None)
     messages = {"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}
     assert len(check_rows([PAIR, messages], TRAINING).lines) == 2

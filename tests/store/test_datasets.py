@@ -110,7 +110,7 @@ def test_single_rows_stay_in_few_chunks(store: Store) -> None:
         store.datasets.append("d", Batch([row]))
     with store._database.read() as connection:
         counts = connection.execute(select(row_chunks.c.num_rows).order_by(row_chunks.c.first_row)).scalars().all()
-    assert counts == [128, 128, 128, 17]
+    assert counts == [64] * 6 + [17]
     assert store.datasets.page("d", 1, 1000).lines == rows
 
 
