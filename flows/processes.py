@@ -14,6 +14,9 @@ from pathlib import Path
 
 _POLL_SECONDS = 0.05
 
+LOG_BYTES = 4_000_000
+"""A log that is longer is put aside before its program starts again."""
+
 _LAUNCHER = Path(__file__).with_name("launch.py")
 
 _spawner = ThreadPoolExecutor(1, "llsflow-spawn")
@@ -56,6 +59,12 @@ def spawn(
             )
 
     return _spawner.submit(start).result() if die_with_parent else start()
+
+
+def make_room(log: Path) -> None:
+    """Put a log aside that has grown long, in the place of the one before; for a log that nobody writes now."""
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
 
 
 def started_at(pid: int) -> str | None:

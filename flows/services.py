@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llsflow.home import home
+from llsflow.home import home, storage_errors
 from llsflow.schema.server import ServerConfig
 from llsflow.tracking import running_page
 
 from .keeper import Service
-from .processes import end, spawn, started_at
+from .processes import end, make_room, spawn, started_at
 from .stack import LocalPrefect, free_port
 
 ENGINE_PATIENCE_SECONDS = 5.0
@@ -49,7 +49,9 @@ class ProcessService:
 
     def start(self) -> None:
         """Start it, and return at once."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with storage_errors(self.log.parent):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            make_room(self.log)
         self._process = spawn(
             self.arguments(),
             log=self.log,

@@ -17,13 +17,12 @@ from llsflow.errors import Stopped, UnavailableError
 from llsflow.home import home, locked, read_json, storage_errors, write_json
 
 from . import environment as settings
-from .processes import end, is_alive, spawn, started_at
+from .processes import end, is_alive, make_room, spawn, started_at
 
 DEFAULT_PORT = 4200
 _HOST = "127.0.0.1"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _POLL_SECONDS = 0.1
-_LOG_BYTES = 4_000_000
 _STARTS = 3
 
 _spawned: list[subprocess.Popen[bytes]] = []
@@ -109,8 +108,7 @@ class LocalPrefect:
             self.folder.mkdir(parents=True, exist_ok=True)
             settings.write_client_logging(self.folder)
             for log in (self.log_file, self.folder / "client.log"):
-                if log.exists() and log.stat().st_size > _LOG_BYTES:
-                    log.replace(log.with_suffix(".log.1"))
+                make_room(log)
 
     def wait(self, timeout: float = 180.0, stopping: Callable[[], bool] = lambda: False) -> str:
         """Return the address of the API as soon as it answers.

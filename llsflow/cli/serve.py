@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from llsflow.plan import Submitter
     from llsflow.schema.health import HealthPart
     from llsflow.store import Store
+
+LOG_BYTES = 4_000_000
+"""Of serve.log, before it is put aside in the place of the one before."""
 
 TITLES = {"prefect": "Prefect", "worker": "Worker", "engine": "Engine", "mlflow": "MLflow"}
 
@@ -168,7 +172,7 @@ def _logged() -> Iterator[None]:
     folder = home.home() / "logs"
     with home.storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "serve.log", encoding="utf-8", delay=True)
+    handler = RotatingFileHandler(folder / "serve.log", maxBytes=LOG_BYTES, backupCount=1, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s - %(message)s"))
     loggers = [logging.getLogger(name) for name in ("llsflow", "uvicorn")]
     for logger in loggers:

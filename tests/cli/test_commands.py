@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from llsflow import home
 from llsflow.cli import main
 
 
@@ -152,3 +153,12 @@ def test_light_commands_import_nothing_heavy(words: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_what_serve_keeps_up_is_not_ended_beside_it(capsys: pytest.CaptureFixture[str]) -> None:
+    home.write_json(home.home() / "serve.json", {"url": "http://127.0.0.1:8321", "pid": 12})
+    with home.alone("serve"):
+        for words in (["stop"], ["ui", "--stop"]):
+            assert main(words) == 1
+            assert "`llsflow serve` keeps these up (process 12, http://127.0.0.1:8321)" in capsys.readouterr().err
+    assert main(["stop"]) == 0

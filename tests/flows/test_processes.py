@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import processes
 from flows.processes import descendants, end, is_alive, spawn, started_at
 from tests.flows.flow_program import wait_for
 
@@ -135,3 +136,14 @@ while True:
         process.terminate()
         assert process.wait(30) == -signal.SIGKILL
     wait_for(lambda: not is_alive(child, mark), "the end of its child")
+
+
+def test_a_log_that_grew_long_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 3)
+    log = tmp_path / "worker.log"
+    processes.make_room(log)
+    for text, kept in (("abc", "abc"), ("abcd", None), ("efgh", None)):
+        log.write_text(text)
+        processes.make_room(log)
+        assert (log.read_text() if log.exists() else None) == kept
+    assert (tmp_path / "worker.log.1").read_text() == "efgh"
