@@ -59,6 +59,7 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
     import uvicorn
 
     from llsflow.api.app import create_app
+    from llsflow.jobs.compiling import settle_record
     from llsflow.jobs.reconcile import Reconciler
     from llsflow.store import Store
 
@@ -71,8 +72,10 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
             reconciler.doubt()
 
     submitter, keeper = new_machine(server, _told, returned)
-    reconciler = Reconciler(store, submitter, server.jobs)
     services = _services(server, store, submitter, keeper)
+    reconciler = Reconciler(
+        store, submitter, server.jobs, settle_record=lambda job_id: services.aside.run(settle_record, job_id)
+    )
     app = create_app(services)
     home.write_json(_record(), {"url": url, "pid": os.getpid()})
     print(f"{'API':<8}  {url}  (documentation: {url}/docs)", flush=True)

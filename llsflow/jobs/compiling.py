@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llsflow import home
-from llsflow.config import to_yaml
+from llsflow.config import load_experiment, to_yaml
 from llsflow.jobs.state import file_name
 from llsflow.plan import compile_plan
 from llsflow.schema.experiment import Experiment
@@ -29,6 +29,17 @@ def compile_job(experiment: Experiment) -> Compiled:
     """
     plan = compile_plan(experiment)
     return Compiled(to_yaml(plan.experiment), plan.key)
+
+
+def settle_record(job_id: str) -> None:
+    """End the MLflow records of processes that were killed, where the job has its own.
+
+    Raises:
+        LlsflowError: MLflow does not answer, or the job's YAML is gone.
+    """
+    from llsflow.steps.opening import settle
+
+    settle(load_experiment(None, [], config_file=config_file(job_id)).experiment.tracking)
 
 
 def config_file(job_id: str) -> Path:

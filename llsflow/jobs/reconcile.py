@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from llsflow.errors import LlsflowError, UnavailableError
@@ -29,8 +29,22 @@ GONE = (*_ENDED, FlowState.CANCELLED, FlowState.UNKNOWN)
 class Reconciler:
     """Submits what waits to be submitted, ends what has ended, and picks up what lost its process."""
 
-    def __init__(self, store: Store, submitter: Submitter, config: JobsConfig) -> None:
-        self.store, self.submitter, self.config = store, submitter, config
+    def __init__(
+        self,
+        store: Store,
+        submitter: Submitter,
+        config: JobsConfig,
+        settle_record: Callable[[str], None] = lambda job_id: None,
+    ) -> None:
+        """Make a reconciler; what is under way now is looked at first.
+
+        Args:
+            store: with the jobs.
+            submitter: hands them to a worker.
+            config: what becomes of those that crashed.
+            settle_record: ends what a lost job that does not go on has open in MLflow; may take seconds.
+        """
+        self.store, self.submitter, self.config, self.settle_record = store, submitter, config, settle_record
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._doubtful: set[tuple[str, str | None]] = set()
@@ -135,6 +149,11 @@ class Reconciler:
         self.store.jobs.update(
             job.job_id, only_if=UNDER_WAY, status=status, error=error, completed_at=datetime.now(UTC)
         )
+        if job.started_at:
+            try:
+                self.settle_record(job.job_id)
+            except LlsflowError as failed:
+                logger.warning("the record of job %s in MLflow stays open: %s", job.job_id, failed)
 
 
 def _was_here(job: StoredJob) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llsflow import home
 from llsflow.errors import Stopped
-from llsflow.schema.experiment import Experiment
+from llsflow.schema.experiment import Experiment, TrackingConfig
 from llsflow.schema.plan import Plan
 from llsflow.steps.context import Origin, PlanRun, Watcher
 from llsflow.tracking import Run, Tracking, provenance
@@ -39,7 +39,21 @@ def open_plan_run(
         yield from _recorded(plan, watchers, stopping, origin, tracking, memo if alone else None)
 
 
-def _settle(tracking: Tracking, but: Path) -> None:
+def settle(config: TrackingConfig) -> None:
+    """End the records in MLflow of runs whose process was killed, where none may come that goes on with them.
+
+    Raises:
+        UnavailableError: MLflow does not answer.
+    """
+    tracking = Tracking(config)
+    tracking.connect()
+    try:
+        _settle(tracking)
+    finally:
+        tracking.close()
+
+
+def _settle(tracking: Tracking, but: Path | None = None) -> None:
     """End the records of runs whose process was killed; a later run of the same plan opens them again."""
     for memo in (home.home() / "runs").glob("*.json"):
         run_id = home.read_json(memo)

@@ -107,9 +107,10 @@ class Tracking:
 
         children = f"tags.`mlflow.parentRunId` = '{run_id}' and attributes.status = 'RUNNING'"
         try:
-            if self._client.get_run(run_id).info.status != "RUNNING":
+            known = self._client.get_run(run_id).info
+            if known.status != "RUNNING":
                 return
-            for run in self._client.search_runs([self._experiment_id], children):
+            for run in self._client.search_runs([known.experiment_id], children):
                 self._client.set_terminated(run.info.run_id, "KILLED")
             self._client.set_terminated(run_id, "KILLED")
         except MlflowException as error:

@@ -127,10 +127,12 @@ def test_a_cancelled_job_whose_process_is_gone_is_not_started_again(
 
 def test_told_to_fail_a_crashed_job_says_why(store: Store, prefect: ScriptedPrefect, job: Make) -> None:
     job(status=JobStatus.IN_PROGRESS, started_at=STARTED, resources=HERE)
-    Reconciler(store, prefect, JobsConfig(after_crash="fail")).once()
+    settled: list[str] = []
+    Reconciler(store, prefect, JobsConfig(after_crash="fail"), settled.append).once()
     found = store.jobs.get("j1")
     assert found is not None
     assert found.status is JobStatus.FAILED
+    assert settled == ["j1"]
     assert found.error is not None
     assert "killed" in found.error
     assert found.completed_at is not None
