@@ -9,7 +9,6 @@ from typing import Any
 from llsflow.data import evaluation_row
 from llsflow.data.conversation import Conversation, Message
 from llsflow.errors import DataError, Mistake
-from llsflow.schema.benchmarks import ExperimentBenchmark
 from llsflow.schema.experiment import Loc
 from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
 from llsflow.scorers import check_params, score_rows
@@ -195,17 +194,16 @@ def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: Evaluat
     return table
 
 
-def check_scorers(benchmark: ExperimentBenchmark) -> list[tuple[Loc, str]]:
-    """Return the place and the sentence of each mistake in a benchmark's scoring functions and parameters."""
+def check_scorers(names: Sequence[str], params: Mapping[str, ScoringFnParams]) -> list[tuple[Loc, str]]:
+    """Return the place below a benchmark, and the sentence, of each mistake in scoring functions and parameters."""
     mistakes: list[tuple[Loc, str]] = []
-    names, params = benchmark.scoring_functions, benchmark.benchmark_config.scoring_params
     for number, scorer_id in enumerate(names):
-        loc: Loc = ("benchmark", "scoring_functions", number)
+        loc: Loc = ("scoring_functions", number)
         mistakes += [(loc, message) for message in check_params(scorer_id)]
         if scorer_id in names[:number]:
             mistakes.append((loc, f"{scorer_id!r} stands here twice: remove one"))
     for scorer_id, given in params.items():
-        loc = ("benchmark", "benchmark_config", "scoring_params", scorer_id)
+        loc = ("benchmark_config", "scoring_params", scorer_id)
         if scorer_id not in names:
             message = f"parameters for {scorer_id!r}, which is not in scoring_functions: allowed are {', '.join(names)}"
             mistakes.append((loc, message))

@@ -218,9 +218,13 @@ def _benchmark(functions: Sequence[str] = ("basic::equality",), **config: Any) -
     )
 
 
+def _told(benchmark: ExperimentBenchmark) -> dict[tuple[str | int, ...], str]:
+    return dict(check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params))
+
+
 def test_a_good_benchmark_has_no_mistakes() -> None:
     params = {"basic::equality": {"type": "basic", "aggregation_functions": ["median"]}}
-    assert check_scorers(_benchmark(scoring_params=params)) == []
+    assert _told(_benchmark(scoring_params=params)) == {}
 
 
 def test_each_mistake_of_a_benchmark_has_its_place() -> None:
@@ -232,14 +236,14 @@ def test_each_mistake_of_a_benchmark_has_its_place() -> None:
             "basic::regex_parser_math_response": {"type": "regex_parser", "parsing_regexes": ["("]},
         },
     )
-    told = dict(check_scorers(benchmark))
-    params = ("benchmark", "benchmark_config", "scoring_params")
+    told = _told(benchmark)
+    params = ("benchmark_config", "scoring_params")
     assert set(told) == {
-        ("benchmark", "scoring_functions", 1),
-        ("benchmark", "scoring_functions", 2),
+        ("scoring_functions", 1),
+        ("scoring_functions", 2),
         (*params, "basic::equality"),
         (*params, "basic::subset_of"),
         (*params, "basic::regex_parser_math_response"),
     }
-    assert "did you mean 'basic::equality'" in told[("benchmark", "scoring_functions", 1)]
+    assert "did you mean 'basic::equality'" in told[("scoring_functions", 1)]
     assert "not in scoring_functions" in told[(*params, "basic::subset_of")]

@@ -156,19 +156,26 @@ def _parsed(data: bytes) -> dict[str, Any]:
     if not data.strip():
         return {}
     try:
-        value = json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+        value = json.loads(data.decode("utf-8-sig"), parse_int=_integer, parse_constant=_no_number)
     except UnicodeDecodeError as error:
         raise _refused(f"is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise _refused(f"is not JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _refused("is nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits, or NaN
+    except ValueError as error:  # of our own readers of numbers
         raise _refused(f"is not JSON that can be read: {error}") from None
     if not isinstance(value, dict):
         words = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
         raise _refused(f"found {words.get(type(value), 'a number')}, allowed: an object with a member for each field")
     return value
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"an integer of {len(digits)} digits: write it as a text") from None
 
 
 def _no_number(name: str) -> NoReturn:

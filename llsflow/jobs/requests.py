@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pydantic import ValidationError
 
 from llsflow import home
-from llsflow.errors import ConfigError, Mistake, NotFoundError
+from llsflow.errors import ConfigError, ConflictError, Mistake, MistakesError, NotFoundError
+from llsflow.schema.base import Record
 from llsflow.schema.benchmarks import BenchmarkConfig, ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig
 from llsflow.schema.experiment import Experiment, TrackingConfig, cross_checks, referenced_datasets
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
+from llsflow.schema.kinds import Kind, mistake_in_words, untagged
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import ServerConfig
 from llsflow.schema.training import Recipe
 
 TRACKING_KEYS = ("experiment", "register_as", "register_model")
 RECIPE_KEYS = ("log_every_n_steps",)
+
+DATASET_PLACES = ("training_config.data_config.dataset_id", "training_config.data_config.validation_dataset_id")
+
+CHECKPOINT = re.compile(r":step-\d+$")
+"""How the names of checkpoints end, which are models beside those that jobs end with."""
+
+R = TypeVar("R", bound=Record)
+E = TypeVar("E", bound=MistakesError)
 
 
 class Names(Protocol):
@@ -44,9 +56,10 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
 
     Raises:
         ConfigError: everything in the request that cannot be done, at once.
-        NotFoundError: a data set or model that is not there.
+        ConflictError: the job's name is that of a model.
+        NotFoundError: data sets and a model that are not there.
     """
-    mistakes = [*_search_mistakes(request.hyperparam_search_config), *_logger_mistakes(request.logger_config)]
+    mistakes = [*_name_mistakes(request.job_uuid), *_search_mistakes(request.hyperparam_search_config)]
     model_id = request.model or server.default_model
     if model_id is None:
         mistakes.append(Mistake("model", f"is missing: known are {_known(names.models())}"))
@@ -57,33 +70,43 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
     if request.checkpoint_dir and copy_to is None:
         message = f"found {request.checkpoint_dir!r}, allowed: a folder below {_models()}, or a relative path"
         mistakes.append(Mistake("checkpoint_dir", message))
-    if mistakes or model_id is None or data is None:
-        raise ConfigError(mistakes)
-    datasets = _datasets([data.dataset_id, data.validation_dataset_id], names)
-    training = datasets.pop(data.dataset_id.removesuffix(HELD_OUT))
-    recipe: dict[str, Any] = {
-        "kind": "sft",
-        "training_config": request.training_config.model_dump(mode="json"),
-        "algorithm_config": request.algorithm_config,
-        "checkpoint_every_n_steps": server.jobs.checkpoint_every_n_steps,
-        "keep_checkpoints": None,
-        "checkpoint_dir": str(copy_to) if copy_to else None,
-        **{key: request.logger_config[key] for key in RECIPE_KEYS if key in request.logger_config},
-    }
-    tracking = {key: request.logger_config[key] for key in TRACKING_KEYS if key in request.logger_config}
-    try:
-        experiment = Experiment(
+    tracking, every = _logging(request.logger_config, mistakes)
+    recipe = _made(
+        Recipe,
+        {
+            "kind": "sft",
+            "training_config": request.training_config.model_dump(mode="json"),
+            "algorithm_config": request.algorithm_config,
+            "checkpoint_every_n_steps": server.jobs.checkpoint_every_n_steps,
+            "keep_checkpoints": None,
+            "checkpoint_dir": str(copy_to) if copy_to else None,
+            **every,
+        },
+        mistakes,
+    )
+    wanted = [name for name in (data.dataset_id, data.validation_dataset_id) if name] if data else []
+    missing = _missing(model_id, wanted, names)
+    if mistakes or model_id is None or recipe is None or tracking is None:
+        raise ConfigError([*mistakes, *missing])
+    if missing:
+        raise NotFoundError("\n".join(mistake.message for mistake in missing))
+    if request.job_uuid in names.models():
+        raise ConflictError(
+            f"{request.job_uuid!r} is a model already, as the job's own would be: take another job_uuid"
+        )
+    datasets = _datasets(wanted, names)
+    training = datasets.pop(wanted[0].removesuffix(HELD_OUT))
+    return _checked(
+        Experiment(
             name=request.job_uuid,
             description="Fine-tuning job of the API.",
             model=known_model(model_id, names),
             dataset=training,
             datasets=datasets,
-            recipe=Recipe.model_validate(recipe),
-            tracking=TrackingConfig.model_validate(tracking),
+            recipe=recipe,
+            tracking=tracking,
         )
-    except ValidationError as error:
-        raise ConfigError([Mistake(_place(e["loc"]), e["msg"]) for e in error.errors()]) from error
-    return _checked(experiment)
+    )
 
 
 def preference_optimisation(request: PreferenceOptimizeRequest, names: Names) -> Experiment:
@@ -170,21 +193,46 @@ def _checked(experiment: Experiment) -> Experiment:
     return experiment
 
 
+def in_the_request(error: E) -> E:
+    """Return the error with each place as it stands in the request."""
+    return type(error)([Mistake(_place(mistake.where.split(".")), mistake.message) for mistake in error.mistakes])
+
+
 def _place(loc: Sequence[str | int]) -> str:
     """Return where a field of the experiment stands in the request."""
     return ".".join(map(str, loc)).removeprefix("recipe.").removeprefix("benchmark.")
 
 
-def _datasets(dataset_ids: Sequence[str | None], names: Names) -> dict[str, DatasetConfig]:
-    found: dict[str, DatasetConfig] = {}
-    for dataset_id in dataset_ids:
-        base = (dataset_id or "").removesuffix(HELD_OUT)
-        if not base or base in found:
-            continue
-        dataset = names.dataset(base)
-        if dataset is None:
-            raise NotFoundError(f"no data set {base!r}{_near(base, names.datasets())}")
-        found[base] = dataset
+def known_dataset(dataset_id: str, names: Names) -> DatasetConfig:
+    """Return the data set of that name, as it is now.
+
+    Raises:
+        NotFoundError: there is none; names the nearest.
+    """
+    dataset = names.dataset(dataset_id)
+    if dataset is None:
+        raise NotFoundError(f"no data set {dataset_id!r}{_near(dataset_id, names.datasets())}")
+    return dataset
+
+
+def _datasets(dataset_ids: Sequence[str], names: Names) -> dict[str, DatasetConfig]:
+    bases = dict.fromkeys(dataset_id.removesuffix(HELD_OUT) for dataset_id in dataset_ids)
+    return {base: known_dataset(base, names) for base in bases}
+
+
+def _missing(model_id: str | None, dataset_ids: Sequence[str], names: Names) -> list[Mistake]:
+    asked: list[tuple[str, Callable[[], object]]] = [
+        (place, functools.partial(known_dataset, dataset_id.removesuffix(HELD_OUT), names))
+        for place, dataset_id in zip(DATASET_PLACES, dataset_ids, strict=False)
+    ]
+    if model_id is not None:
+        asked.append(("model", functools.partial(known_model, model_id, names)))
+    found = []
+    for place, look in asked:
+        try:
+            look()
+        except NotFoundError as error:
+            found.append(Mistake(place, str(error)))
     return found
 
 
@@ -207,8 +255,33 @@ def _search_mistakes(config: dict[str, Any]) -> Iterator[Mistake]:
         )
 
 
-def _logger_mistakes(config: dict[str, Any]) -> Iterator[Mistake]:
+def _name_mistakes(job_uuid: str) -> Iterator[Mistake]:
+    if CHECKPOINT.search(job_uuid):
+        message = f"{job_uuid!r} ends as the names of checkpoints do (:step-N): take another"
+        yield Mistake("job_uuid", message)
+
+
+def _logging(config: Mapping[str, Any], mistakes: list[Mistake]) -> tuple[TrackingConfig | None, dict[str, Any]]:
+    """Return the record and the fields of the recipe that a request's logger_config stands for."""
     allowed = (*TRACKING_KEYS, *RECIPE_KEYS)
-    for key in config:
-        if key not in allowed:
-            yield Mistake(f"logger_config.{key}", f"unknown: allowed are {', '.join(allowed)}")
+    unknown = [key for key in config if key not in allowed]
+    mistakes += [Mistake(f"logger_config.{key}", f"unknown: allowed are {', '.join(allowed)}") for key in unknown]
+    tracking = _made(TrackingConfig, {key: config[key] for key in TRACKING_KEYS if key in config}, mistakes)
+    return tracking, {key: config[key] for key in RECIPE_KEYS if key in config}
+
+
+def _made(record: type[R], values: Mapping[str, Any], mistakes: list[Mistake]) -> R | None:
+    """Return the record of these values; what is wrong with them joins the mistakes, where it stands in the request."""
+    try:
+        return record.model_validate(values)
+    except ValidationError as error:
+        root = Kind((record,))
+        for details in error.errors(include_url=False):
+            loc, _ = untagged(details["loc"], root)
+            kind: Kind | None = root
+            for part in loc:
+                kind = kind.child(part) if kind else None
+            logged = bool(loc) and loc[0] in (*TRACKING_KEYS, *RECIPE_KEYS)
+            place = _place(("logger_config", *loc) if logged else loc)
+            mistakes.append(Mistake(place or "training_config", mistake_in_words(details, kind)))
+        return None

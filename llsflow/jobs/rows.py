@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from llsflow.errors import ConfigError, Mistake
-from llsflow.evals import evaluate_each
+from llsflow.evals import check_scorers, evaluate_each
 from llsflow.jobs.requests import Names, known_model
 from llsflow.models import remote
 from llsflow.schema.benchmarks import EvaluateRowsRequest, ModelCandidate
 from llsflow.schema.scoring import EvaluateResponse
-from llsflow.scorers import check_params
 
 AT_ONCE = 32
 """Rows that the engine is asked at the same time: what waits together is generated together."""
@@ -29,9 +28,8 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: str) -
     candidate = config.eval_candidate
     assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
     mistakes = [
-        Mistake(f"scoring_functions[{number}]", message)
-        for number, scorer_id in enumerate(request.scoring_functions)
-        for message in check_params(scorer_id, config.scoring_params.get(scorer_id))
+        Mistake(".".join(map(str, place)), message)
+        for place, message in check_scorers(request.scoring_functions, config.scoring_params)
     ]
     if mistakes:
         raise ConfigError(mistakes)

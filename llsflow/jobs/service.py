@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from llsflow import home
-from llsflow.errors import ConflictError, NotFoundError, UnavailableError
+from llsflow.errors import ConflictError, MistakesError, NotFoundError, UnavailableError
 from llsflow.jobs import requests
 from llsflow.jobs.compiling import Compiled, write_config
 from llsflow.jobs.requests import Names
@@ -233,7 +233,10 @@ class JobsService:
             if not self.submitter.ready():
                 raise UnavailableError("no worker can take jobs now: Prefect is starting, or it is down")
             checked = experiment()
-            compiled = self.compile(checked)
+            try:
+                compiled = self.compile(checked)
+            except MistakesError as error:
+                raise requests.in_the_request(error) from error
             write_config(job_id, compiled.config)
             job, _ = self.store.jobs.create(
                 StoredJob(

@@ -53,8 +53,9 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     _find_model(experiment, world, problems)
     _find_datasets(experiment, world, problems, config_dir)
     problems += [Mistake(".".join(map(str, loc)), message) for loc, message in _context_mistakes(experiment, world)]
-    if experiment.benchmark:
-        problems += [Mistake(".".join(map(str, loc)), message) for loc, message in check_scorers(experiment.benchmark)]
+    if benchmark := experiment.benchmark:
+        found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)
+        problems += [Mistake(".".join(map(str, ("benchmark", *loc))), message) for loc, message in found]
     if not problems:
         problems = list(_overlaps(experiment, world))
     if problems:

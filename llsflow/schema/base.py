@@ -20,8 +20,12 @@ PositiveInt = Annotated[int, Strict(), Field(ge=1)]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
 Bool = Annotated[bool, Strict()]
 Text = Annotated[str, Strict(), StringConstraints(min_length=1)]
-Identifier = Annotated[str, Strict(), StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/\-]*$", max_length=200)]
-"""A name that can stand in a URL, a file name and MLflow."""
+Identifier = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:\-]*(/[A-Za-z0-9][A-Za-z0-9._:\-]*)*$", max_length=200),
+]
+"""A name that can stand in a URL, a file name and MLflow; of `..` and empty parts a URL would lose some on its way."""
 
 
 class Record(BaseModel):

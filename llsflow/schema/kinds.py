@@ -132,7 +132,7 @@ def _word(t: Any, kind: Kind) -> str:
     if t in (int, float):
         return NAMES[t] + _bounds(kind)
     if t is str and any(_limit(kind, "pattern")):
-        return "a name of letters, digits and . _ : / - that begins with a letter or digit"
+        return "a name of letters, digits and . _ : / - in which each part between / begins with a letter or digit"
     if get_origin(t) is list:
         most = next(_limit(kind, "max_length"), None)
         least = next(_limit(kind, "min_length"), None)
@@ -217,6 +217,6 @@ def in_words(value: Any) -> str:
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list):
-        return "a list"
+        return "a list" if value else "an empty list"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}…"

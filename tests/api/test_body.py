@@ -127,3 +127,9 @@ def test_many_mistakes_are_counted() -> None:
         body(value).take(RegisterBenchmarkRequest)
     assert len(error.value.mistakes) == 21
     assert str(error.value).endswith("and 10 more")
+
+
+def test_an_integer_that_nobody_could_read_back_is_refused_in_our_words() -> None:
+    with pytest.raises(ConfigError) as refused:
+        Body(b'{"benchmark_id": ' + b"9" * 5000 + b"}", {}).take(RegisterBenchmarkRequest)
+    assert str(refused.value) == "body: is not JSON that can be read: an integer of 5000 digits: write it as a text"

@@ -99,6 +99,14 @@ def test_a_conflict_changes_nothing(served: Served) -> None:
             {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": ROWS}, "dataset_id": "../x"},
             ["dataset_id: found '../x', allowed: a name of letters"],
         ),
+        # clients and proxies take .. and empty parts out of a path: nobody could reach these
+        *(
+            (
+                {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": ROWS}, "dataset_id": lost},
+                [f"dataset_id: found '{lost}', allowed: a name of letters", "each part between / begins with"],
+            )
+            for lost in ("a/../b", "a/./b", "a//b", "a/")
+        ),
         (
             {"pourpose": "eval/question-answer", "source": {"type": "rows", "rows": ROWS}},
             ["purpose: is missing", "the unknown field 'pourpose' looks like it"],

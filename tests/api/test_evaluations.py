@@ -97,7 +97,9 @@ def test_refusals_name_the_field_as_it_was_sent(http: httpx.Client, change: dict
 
 def test_rows_are_needed(http: httpx.Client) -> None:
     body = {"benchmark_config": CONFIG, "scoring_functions": ["basic::equality"]}
-    assert_error(http.post(f"{PATH}/evaluations", json={**body, "input_rows": []}), 400, "input_rows: ")
+    assert_error(
+        http.post(f"{PATH}/evaluations", json={**body, "input_rows": []}), 400, "input_rows: found an empty list"
+    )
     assert_error(http.post(f"{PATH}/evaluations", json=body), 400, "input_rows: is missing")
 
 

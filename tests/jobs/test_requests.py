@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from llsflow.config import load_experiment
 from llsflow.data.registration import register
-from llsflow.errors import ConfigError, NotFoundError
+from llsflow.errors import ConfigError, ConflictError, NotFoundError
 from llsflow.jobs import requests
 from llsflow.jobs.compiling import compile_job, write_config
 from llsflow.jobs.names import CatalogueNames
@@ -102,7 +102,16 @@ def test_a_request_that_names_no_model_trains_the_servers(names: CatalogueNames)
     [
         ({"hyperparam_search_config": {"lr": [1, 2]}}, "hyperparam_search_config: found lr"),
         ({"logger_config": {"log_dir": "/tmp"}}, "logger_config.log_dir: unknown: allowed are experiment"),
-        ({"logger_config": {"log_every_n_steps": 0}}, "log_every_n_steps"),
+        (
+            {"logger_config": {"log_every_n_steps": 0}},
+            "logger_config.log_every_n_steps: found 0, allowed: an integer of at least 1",
+        ),
+        ({"logger_config": {"experiment": "${HOME}"}}, "logger_config.experiment: found '${HOME}', allowed: a name of"),
+        (
+            {"algorithm_config": {"type": "QAT", "quantizer_name": "int4", "group_size": 32}},
+            "algorithm_config: QAT is not available yet: set algorithm_config: null",
+        ),
+        ({"job_uuid": "j0:step-8"}, "job_uuid: 'j0:step-8' ends as the names of checkpoints do (:step-N)"),
         ({"training_config__data_config": None}, "training_config.data_config: is missing"),
         ({"checkpoint_dir": "/tmp/elsewhere"}, "checkpoint_dir: found '/tmp/elsewhere', allowed: a folder below"),
         ({"checkpoint_dir": "../steps"}, "checkpoint_dir: found '../steps'"),
@@ -118,6 +127,29 @@ def test_what_cannot_be_done_is_refused_with_its_place(
     with pytest.raises(ConfigError) as refused:
         fine_tuning(names, **changes)
     assert told in str(refused.value)
+
+
+def test_all_that_is_wrong_is_told_at_once(names: CatalogueNames) -> None:
+    with pytest.raises(ConfigError) as refused:
+        fine_tuning(
+            names,
+            model="tiny-lama",
+            training_config__data_config__dataset_id="miner",
+            logger_config={"log_dir": "/tmp", "experiment": 3},
+            checkpoint_dir="..",
+        )
+    assert [mistake.where for mistake in refused.value.mistakes] == [
+        "checkpoint_dir",
+        "logger_config.log_dir",
+        "logger_config.experiment",
+        "training_config.data_config.dataset_id",
+        "model",
+    ]
+
+
+def test_no_job_takes_the_name_of_a_model(names: CatalogueNames) -> None:
+    with pytest.raises(ConflictError, match="'tiny-llama' is a model already"):
+        fine_tuning(names, job_uuid="tiny-llama")
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from llsflow.data.registration import register
-from llsflow.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
+from llsflow.errors import ConfigError, ConflictError, DataError, NotFoundError, UnavailableError
 from llsflow.jobs.compiling import compile_job, config_file
 from llsflow.jobs.names import CatalogueNames
 from llsflow.jobs.reconcile import Reconciler
+from llsflow.jobs.rows import evaluate_rows
 from llsflow.jobs.service import ROWS_AT_ONCE, JobsService
 from llsflow.jobs.state import alive
 from llsflow.schema.benchmarks import Benchmark, BenchmarkConfig, EvaluateRowsRequest
@@ -108,7 +109,7 @@ def test_a_job_that_prefect_took_without_an_answer_is_the_same_flow_run_later(
 
 
 def test_the_longest_names_of_odd_letters_are_names_of_files(service: JobsService) -> None:
-    for name in ("a" + "/" * 199, "a" + ":" * 199, "a" + "/" * 198 + ":"):
+    for name in ("a" + "/a" * 99, "a" + ":" * 199, "a" + "/a" * 99 + ":"):
         service.fine_tune(request(job_uuid=name))
         assert "tiny-llama" in config_file(name).read_text()
         assert not alive(name)
@@ -120,6 +121,15 @@ def test_a_refused_request_changes_nothing(service: JobsService, store: Store, p
     assert store.jobs.get("j1") is None
     assert not config_file("j1").exists()
     assert prefect.submitted == []
+
+
+def test_what_the_plan_refuses_is_told_where_it_stands_in_the_request(service: JobsService) -> None:
+    data = {**body()["training_config"]["data_config"], "validation_dataset_id": "mine"}
+    with pytest.raises(DataError) as refused:
+        service.fine_tune(request(training_config__data_config=data))
+    assert [mistake.where for mistake in refused.value.mistakes] == [
+        "training_config.data_config.validation_dataset_id"
+    ]
 
 
 def test_an_evaluation_is_a_job_each_time_unless_the_client_says_that_it_repeats(service: JobsService) -> None:
@@ -186,3 +196,12 @@ def test_rows_wait_for_the_engine_and_not_for_ever(service: JobsService) -> None
         assert service._waiting.acquire(blocking=False)
     with pytest.raises(UnavailableError, match="try again, or post a job"):
         service.evaluate_rows("b1", asked)
+
+
+def test_parameters_of_a_scoring_function_that_is_not_asked_for_are_refused() -> None:
+    config = {**CANDIDATE, "scoring_params": {"basic::subset_of": {"type": "basic"}}}
+    asked = EvaluateRowsRequest.model_validate(
+        {"benchmark_config": config, "input_rows": QUESTIONS, "scoring_functions": ["basic::equality"]}
+    )
+    with pytest.raises(ConfigError, match=r"benchmark_config.scoring_params.basic::subset_of: .*not in scoring_func"):
+        evaluate_rows(asked, CatalogueNames(Store.open()), "http://127.0.0.1:1")
