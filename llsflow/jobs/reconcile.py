@@ -125,7 +125,9 @@ class Reconciler:
         own_fault = (job.job_id, job.flow_run_id) not in self._doubtful and (under_way or status.state in _ENDED)
         crashes = int((job.resources or {}).get("crashes", 0)) + own_fault
         if under_way and self.config.after_crash == "fail":
-            self._end(job, JobStatus.FAILED, f"{why}; server.jobs.after_crash is fail: post it again to go on")
+            self._end(
+                job, JobStatus.FAILED, f"{why}; server.jobs.after_crash is fail: the same under another name goes on"
+            )
         elif crashes >= CRASHES_BORNE:
             self._end(job, JobStatus.FAILED, f"{why}, {crashes} times: {status.message or 'without a word'}")
         else:
