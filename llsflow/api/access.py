@@ -21,7 +21,7 @@ from llsflow.schema.server import ServerConfig
 
 KEY_VARIABLE = "LLSFLOW_API_KEY"
 SHA256 = re.compile(r"[0-9a-f]{64}")
-OPEN_PATHS = frozenset({"/v1/health", "/v1/version", "/openapi.json", "/docs"})
+OPEN_PATHS = frozenset({"/v1/health", "/v1/version", "/openapi.json", "/docs", "/"})
 """They tell nothing of what the server holds."""
 
 MOST_CALLERS = 10_000

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route
 
@@ -66,6 +66,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Door, access=Access(services.server))
     app.add_api_route("/openapi.json", _published_schema, include_in_schema=False)
     app.add_api_route("/docs", _docs, include_in_schema=False)
+    app.add_api_route("/", _front, include_in_schema=False)
     return app
 
 
@@ -95,6 +96,11 @@ def _published_schema(request: Request) -> Response:
     if app.openapi_schema is None:
         app.openapi_schema = openapi(app)
     return Response(json.dumps(app.openapi_schema, ensure_ascii=False), media_type="application/json")
+
+
+def _front() -> Response:
+    """Lead who opens the server's address in a browser to its documentation."""
+    return RedirectResponse("/docs")
 
 
 def _docs() -> Response:

@@ -16,10 +16,23 @@ PARAMETERS: dict[str, Any] = {
     "turn_ids": ["c9e2b7d4-1a5f-4c38-b6e0-2f8d4a7c9b13"],
     "start_index": 0,
     "limit": 100,
-    "model_id": "tiny_llama",
+    "model_id": "tiny-llama",
     "scoring_fn_id": "basic::equality",
 }
 """By the name of the parameter, in a path or in the query."""
+
+MEANINGS = {
+    "dataset_id": "A registered data set, or one of conf/dataset.",
+    "benchmark_id": "A registered benchmark, or one of conf/benchmark.",
+    "job_id": "What the answer of the request that began the job says.",
+    "model_id": "A model of conf/model, a training job's name, or one of its checkpoints: `<job>:step-<n>`.",
+    "scoring_fn_id": "One of those that are listed.",
+    "agent_id": "What its creation answered.",
+    "session_id": "What its creation answered.",
+    "turn_id": "The `turn_id` of the turn.",
+    "step_id": "The `step_id` of the step.",
+}
+"""By the name of the parameter in a path."""
 
 _ROWS = [{"question": "2 + 2?", "answer": "4"}, {"question": "3 + 4?", "answer": "7"}]
 _DATASET = {

@@ -88,7 +88,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     """Return the OpenAPI document of an app, whose operations are described by `published`."""
     from fastapi.openapi.utils import get_openapi
 
-    from llsflow.api.examples import EXAMPLES, PARAMETERS
+    from llsflow.api.examples import EXAMPLES, MEANINGS, PARAMETERS
 
     document = get_openapi(
         title=app.title, version=app.version, description=DESCRIPTION, openapi_version="3.1.0", routes=app.routes
@@ -98,6 +98,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
             operation.setdefault("tags", [_tag(path)])
             name = operation["operationId"].partition(f"_{path.split('/')[1]}_")[0]
             _illustrate(operation, PARAMETERS, *EXAMPLES[name])
+            _explain(operation, MEANINGS)
     components = document.setdefault("components", {})
     components["responses"] = {name: _error(*said) for name, said in ERRORS.items()}
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -136,6 +137,12 @@ def _illustrate(operation: dict[str, Any], parameters: dict[str, Any], body: Any
         content = response.get("content", {}).get("application/json")
         if content is not None:
             content["example"] = answer
+
+
+def _explain(operation: dict[str, Any], meanings: dict[str, str]) -> None:
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            parameter["description"] = meanings[parameter["name"]]
 
 
 def _schemas(names: set[str]) -> dict[str, Any]:

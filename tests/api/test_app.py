@@ -64,6 +64,11 @@ def test_the_pages_need_no_other_site(http: httpx.Client) -> None:
     assert http.get("/openapi.json").json()["info"]["title"] == "llsflow"
 
 
+def test_the_servers_address_leads_to_its_documentation(http: httpx.Client) -> None:
+    answer = http.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+
+
 @pytest.mark.slow
 def test_the_page_of_the_documentation_shows_every_operation(served: Served, tmp_path: Path) -> None:
     browser = next((name for name in ("/usr/bin/chromium", "/usr/bin/google-chrome") if Path(name).exists()), None)
