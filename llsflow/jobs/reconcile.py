@@ -131,7 +131,10 @@ class Reconciler:
         elif crashes >= CRASHES_BORNE:
             self._end(job, JobStatus.FAILED, f"{why}, {crashes} times: {status.message or 'without a word'}")
         else:
-            logger.info("job %s goes on: %s", job.job_id, why)
+            if under_way or own_fault:
+                logger.info("job %s goes on: %s", job.job_id, why)
+            else:
+                logger.info("job %s waits for a worker again", job.job_id)
             self.store.jobs.update(
                 job.job_id, only_if=UNDER_WAY, resources={**(job.resources or {}), "crashes": crashes}
             )

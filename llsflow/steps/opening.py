@@ -30,7 +30,10 @@ def open_plan_run(
     Raises:
         UnavailableError: MLflow does not answer.
         StorageError: LLSFLOW_HOME cannot be written.
+        Stopped: the run is to stop already.
     """
+    if stopping():
+        raise Stopped("stopped before the first step")
     tracking = Tracking(plan.experiment.tracking)
     tracking.connect()
     memo = home.home() / "runs" / f"{plan.key[:16]}.json"

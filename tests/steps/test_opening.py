@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 from mlflow import MlflowClient
 
 from llsflow import home
+from llsflow.config import load_experiment
+from llsflow.errors import Stopped
+from llsflow.plan import compile_plan
 from llsflow.schema.experiment import TrackingConfig
-from llsflow.steps.opening import settle
+from llsflow.steps.context import Origin
+from llsflow.steps.opening import open_plan_run, settle
 from llsflow.tracking import Tracking
 
 
@@ -26,3 +31,10 @@ def test_the_record_of_a_killed_process_is_ended_and_that_of_a_living_one_is_not
     assert ends == {killed.id: "KILLED", child: "KILLED", alive.id: "RUNNING"}
     alive.finish("FINISHED")
     tracking.close()
+
+
+def test_a_run_that_is_to_stop_already_opens_no_record() -> None:
+    plan = compile_plan(load_experiment("quickstart", []).experiment)
+    with pytest.raises(Stopped), open_plan_run(plan, [], lambda: True, Origin("")):
+        pass
+    assert not (home.home() / "mlflow").exists()
