@@ -64,8 +64,8 @@ def list_datasets(store: Store | None = None, config_dir: Path | None = None) ->
                 purpose=config.purpose,
                 source=URIDataSource(uri=config.uri) if config.uri else RowsDataSource(rows=[]),
                 metadata=config.metadata,
-                num_rows=read.num_rows if read else 0,
-                digest=read.digest if read else "",
+                num_rows=read.num_rows if read else None,
+                digest=read.digest if read else None,
             )
         )
     return found

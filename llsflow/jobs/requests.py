@@ -90,7 +90,7 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
         raise ConfigError([*mistakes, *missing])
     if missing:
         raise NotFoundError("\n".join(mistake.message for mistake in missing))
-    if request.job_uuid in names.models():
+    if names.model(request.job_uuid) is not None:
         raise ConflictError(
             f"{request.job_uuid!r} is a model already, as the job's own would be: take another job_uuid"
         )

@@ -79,10 +79,10 @@ class Dataset(Record):
     source: DataSource
     """As registered; of rows given inline, the first 100 (none in a list): read the others from iterrows."""
     metadata: dict[str, Any] = {}
-    num_rows: NonNegativeInt = 0
-    """Rows registered and appended."""
-    digest: str = ""
-    """sha256 (hex) of all rows, in their order; every append changes it."""
+    num_rows: NonNegativeInt | None = None
+    """Rows registered and appended; null: a file of conf/dataset that was not read yet, or cannot be."""
+    digest: str | None = None
+    """sha256 (hex) of all rows, in their order; every append changes it. null as num_rows."""
 
 
 class RegisterDatasetRequest(Record):

@@ -50,6 +50,8 @@ def conf(tmp_path: Path) -> Path:
 def test_templates_and_mistakes_are_not_listed(conf: Path, store: Store) -> None:
     names = [known.identifier for known in list_datasets(config_dir=conf)]
     assert names == ["gone", "iso_dates", "iso_dates_held_out", "mine"]
+    # 0 rows would be said of one that nobody has counted
+    assert {(known.num_rows, known.digest) for known in list_datasets(store, conf)} == {(None, None)}
     put(store, "days")
     assert dataset_names(store, conf) == [*names, "days"]
 

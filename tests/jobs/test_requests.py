@@ -147,9 +147,10 @@ def test_all_that_is_wrong_is_told_at_once(names: CatalogueNames) -> None:
     ]
 
 
-def test_no_job_takes_the_name_of_a_model(names: CatalogueNames) -> None:
-    with pytest.raises(ConflictError, match="'tiny-llama' is a model already"):
-        fine_tuning(names, job_uuid="tiny-llama")
+@pytest.mark.parametrize("taken", ["tiny-llama", "tiny_llama"])  # the latter by the name of its file
+def test_no_job_takes_the_name_of_a_model(names: CatalogueNames, taken: str) -> None:
+    with pytest.raises(ConflictError, match=f"'{taken}' is a model already"):
+        fine_tuning(names, job_uuid=taken)
 
 
 @pytest.mark.parametrize(
