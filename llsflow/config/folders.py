@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,11 +80,11 @@ class Folders:
         if not _inside(name):
             return None
         candidates = (folder / f"{name}.yaml" for folder in self.paths)
-        return next((path for path in candidates if path.is_file()), None)
+        return next((path for path in candidates if _holds(path.is_file)), None)
 
     def is_group(self, name: str) -> bool:
         """Whether a folder of that name holds YAML files, or may."""
-        return bool(name) and _inside(name) and any((folder / name).is_dir() for folder in self.paths)
+        return bool(name) and _inside(name) and any(_holds((folder / name).is_dir) for folder in self.paths)
 
     def shadows(self, path: Path) -> Path | None:
         """Return the packaged file that `path` stands before, or None."""
@@ -120,6 +121,16 @@ class Folders:
 
 def _inside(name: str) -> bool:
     return not name.startswith(("/", "\\")) and ".." not in name.split("/")
+
+
+def _holds(look: Callable[[], bool]) -> bool:
+    """Return what a look at the disk says; what is named so long that no disk could have it is not there."""
+    try:
+        return look()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def unknown_option(folders: Folders, group: str, name: str, also: Iterable[str] = ()) -> str:

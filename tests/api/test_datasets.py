@@ -204,4 +204,5 @@ def test_unknown_ones_are_told_with_the_nearest(http: httpx.Client) -> None:
         assert_error(http.request(method, path), 404, "'sum'")
     assert_error(http.get(f"{PATH}/sum"), 404, "did you mean 'sums'?")
     assert_error(http.delete(f"{PATH}/sum"), 404)
+    assert_error(http.get(f"{PATH}/{'x' * 3000}"), 404)
     assert_error(http.post("/v1beta/datasetio/append-rows/sum", json={"rows": ROWS}), 404)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llsflow.config import config_source, copy_config, list_options, load_experiment, packaged_conf, resolve_conf_uri
+from llsflow.config.folders import option_exists
 from llsflow.errors import ConfigError
 
 Write = Callable[[str, str], Path]
@@ -57,6 +58,13 @@ def test_what_is_not_there_cannot_be_shown_or_copied(project: Path, name: str, w
     with pytest.raises(ConfigError):
         copy_config(name, project / "conf")
     assert not (project / "conf").exists()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 5000, "x/" * 3000 + "x", "a\0b", "\ud800"])
+def test_a_name_that_no_disk_could_have_is_not_there(project: Path, name: str) -> None:
+    assert not option_exists("dataset", name)
+    with pytest.raises(ConfigError):
+        config_source(f"dataset/{name}")
 
 
 def test_a_copy_is_the_users_own_and_is_never_overwritten(project: Path) -> None:
