@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llsflow.errors import ConfigError, Mistake
+from llsflow.errors import ConfigError, ConflictError, Mistake
 from llsflow.home import home
 from llsflow.schema.deployment import Deployment
 
@@ -90,18 +90,50 @@ class Deployer:
         Raises:
             UnavailableError: the server does not answer.
             RefusedError: it will not have one of them; those before it are done.
+            ConflictError: one that is to go has runs under way: it starts no more, and all others are done.
         """
+        busy = []
         by_name = {deployment.name: deployment for deployment in wanted}
         there = self._there()
         for difference in differences:
             if difference.kind == "removed":
-                self._api.request("DELETE", f"/deployments/{there[difference.name]['id']}")
+                if under_way := self._remove(str(there[difference.name]["id"])):
+                    busy.append(f"{difference.name} ({', '.join(under_way)})")
                 continue
             deployment = by_name[difference.name]
             pool_type = provision.ensure_pool(self._api, deployment.work_pool)
             body = _body(deployment, config_dir, provision.flow_id(self._api), pool_type)
             # One that is there keeps its id and its runs; those that are due later are planned anew.
             self._api.post("/deployments/", body)
+
+        if busy:
+            raise ConflictError(
+                f"runs of {'; '.join(busy)} are under way: it starts no more, and can be removed once they have ended: "
+                "wait or cancel them, then `llsflow deploy` again"
+            )
+
+    def _remove(self, deployment_id: str) -> list[str]:
+        """Remove a deployment with its runs that wait; where some are under way only these, and return their names.
+
+        The server cannot end a run whose deployment, and with it the limit that the run counts in, is gone.
+        """
+        self._api.post(f"/deployments/{deployment_id}/pause_deployment", {})
+        while waiting := self._runs(deployment_id, ["SCHEDULED"]):
+            for run in waiting:
+                self._api.request("DELETE", f"/flow_runs/{run['id']}")
+        under_way = [str(run["name"]) for run in self._runs(deployment_id, ["PENDING", "RUNNING", "CANCELLING"])]
+        if not under_way:
+            self._api.request("DELETE", f"/deployments/{deployment_id}")
+        return under_way
+
+    def _runs(self, deployment_id: str, states: Sequence[str]) -> list[Any]:
+        asked = {
+            "deployments": {"id": {"any_": [deployment_id]}},
+            "flow_runs": {"state": {"type": {"any_": list(states)}}},
+            "limit": _PAGE,
+        }
+        found: list[Any] = self._api.post("/flow_runs/filter", asked)
+        return found
 
     def close(self) -> None:
         """Close the connections."""

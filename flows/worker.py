@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ PATIENCE_SECONDS = 25.0
 
 _SETTLE_SECONDS = 5.0
 """Between two looks for runs whose process is gone, and for what jobs need on the server."""
+
+_STUCK_SECONDS = 180.0
+"""A run that a worker took so long ago, and that has not begun, has lost that worker."""
 
 _RETRY_SECONDS = 1.0
 
@@ -132,6 +136,8 @@ async def _settle(prefect: LocalPrefect, pool: str) -> None:
         if not provision.has_jobs_deployment(api, pool):
             logger.warning("Prefect has lost the deployment of jobs: it is made again")
             provide(api, pool)
+        for lost in give_back(api, pool):
+            logger.info("flow run %s had been taken by a worker that is gone; it waits again", lost)
         with get_client(sync_client=True) as client:
             for crashed in ledger_of(prefect).settle(client):
                 logger.info("flow run %s had crashed; Prefect knows it now", crashed)
@@ -140,6 +146,28 @@ async def _settle(prefect: LocalPrefect, pool: str) -> None:
         with contextlib.suppress(Exception):  # a server that is away is asked again
             await asyncio.to_thread(once)
         await asyncio.sleep(_SETTLE_SECONDS)
+
+
+def give_back(api: PrefectApi, pool: str, stuck_seconds: float = _STUCK_SECONDS) -> list[str]:
+    """Have runs wait again that a worker took and did not live to start; return their ids; raises as `provide` does."""
+    now = datetime.now(UTC)
+    taken = {
+        "flow_runs": {"state": {"type": {"any_": ["PENDING"]}}},
+        "work_pools": {"name": {"any_": [pool]}},
+        "limit": 200,
+    }
+    found = []
+    for run in api.post("/flow_runs/filter", taken):
+        if now - datetime.fromisoformat(run["state"]["timestamp"]) > timedelta(seconds=stuck_seconds):
+            waits = {
+                "type": "SCHEDULED",
+                "name": "AwaitingRetry",
+                "message": "The worker that took it ended before its first step",
+                "state_details": {"scheduled_time": now.isoformat()},
+            }
+            api.post(f"/flow_runs/{run['id']}/set_state", {"state": waits, "force": True})
+            found.append(str(run["id"]))
+    return found
 
 
 def _worker(pool: str, limit: int) -> Any:

@@ -14,7 +14,7 @@ from flows.deployments import SCHEDULED, Deployer
 from flows.names import FLOW
 from flows.rest import PrefectApi
 from llsflow.cli import main
-from llsflow.errors import ConfigError
+from llsflow.errors import ConfigError, ConflictError
 from llsflow.schema.deployment import Deployment
 
 BASE = {"name": "weekly", "experiment": "quickstart", "cron": "0 3 * * 1"}
@@ -95,6 +95,22 @@ def test_only_what_differs_is_touched(deployer: Deployer) -> None:
         ("third", "created"),
         ("weekly", "changed"),
     ]
+
+
+def test_one_with_a_run_under_way_starts_no_more_and_goes_when_that_has_ended(deployer: Deployer) -> None:
+    bring(deployer, deployment())
+    api = PrefectApi()
+    deployment_id = api.get(f"/deployments/name/{FLOW}/weekly")["id"]
+    runs = [api.post(f"/deployments/{deployment_id}/create_flow_run", {"name": name})["id"] for name in ("on", "off")]
+    api.post(f"/flow_runs/{runs[0]}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    with pytest.raises(ConflictError, match=r"runs of weekly \(on\) are under way"):
+        deployer.apply(deployer.differences([]), [])
+    assert api.get(f"/deployments/{deployment_id}")["paused"]
+    left = api.post("/flow_runs/filter", {"deployments": {"id": {"any_": [deployment_id]}}})
+    assert [run["name"] for run in left] == ["on"]
+    api.post(f"/flow_runs/{runs[0]}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
+    assert bring(deployer) == [("weekly", "removed", {})]
+    api.close()
 
 
 def test_what_others_made_is_neither_changed_nor_removed(deployer: Deployer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from flows.names import jobs_deployment
 from flows.processes import descendants
 from flows.rest import PrefectApi
 from flows.submit import PrefectSubmitter
+from flows.worker import give_back
 from llsflow.config import load_experiment
 from llsflow.home import locked
 from llsflow.jobs.compiling import compile_job
@@ -224,6 +225,19 @@ def test_a_server_that_lost_its_database_takes_jobs_again(working: Working) -> N
     deployment = working.api.get(f"/deployments/name/llsflow/{jobs_deployment(working.pool)}")
     working.api.request("DELETE", f"/deployments/{deployment['id']}")
     wait_for(working.submitter.ready, "the deployment of jobs", 60)
+
+
+def test_a_run_whose_worker_died_before_it_began_waits_again(working: Working) -> None:
+    provision.ensure_jobs_deployment(working.api, working.pool)
+    run = working.submitter.submit("job", 1)
+    assert give_back(working.api, working.pool, 0.0) == []
+    pending = {"state": {"type": "PENDING", "name": "Pending"}, "force": True}
+    working.api.post(f"/flow_runs/{run}/set_state", pending)
+    assert give_back(working.api, working.pool) == []
+    assert give_back(working.api, working.pool, 0.0) == [run]
+    assert working.api.get(f"/flow_runs/{run}")["state"]["name"] == "AwaitingRetry"
+    working.start()
+    assert "no job 'job'" in working.until(run, ENDED).message
 
 
 def test_a_worker_that_ends_leaves_its_runs_to_the_next(working: Working, held: Callable[[], list[str]]) -> None:
