@@ -74,7 +74,7 @@ def test_the_same_again_is_the_same_and_another_is_a_conflict(http: httpx.Client
             400,
             ["scoring_functions.0: ", "basic::subset_of"],
         ),
-        ({"scoring_functions": []}, 400, ["scoring_functions: found a list, allowed: a list of at least 1"]),
+        ({"scoring_functions": []}, 400, ["scoring_functions: found an empty list, allowed: a list of at least 1"]),
         ({"scoring_functions": ["basic::equality"] * 2}, 400, ["scoring_functions: names one twice"]),
         (
             {"scoring_functions": "basic::equality"},
