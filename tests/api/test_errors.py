@@ -28,7 +28,7 @@ DATASETS = "/v1beta/datasets"
 JSON = {"Content-Type": "application/json"}
 
 
-@pytest.mark.parametrize("path", ["/", "/nothing", "/v1beta", "/v2/datasets", "/v1beta/dataset", "/v1/nothing"])
+@pytest.mark.parametrize("path", ["/nothing", "/v1beta", "/v2/datasets", "/v1beta/dataset", "/v1/nothing"])
 def test_where_nothing_is(http: httpx.Client, path: str) -> None:
     assert_error(http.get(path), 404, "/docs lists")
 
