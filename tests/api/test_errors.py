@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,15 @@ def test_bodies_that_are_too_large(services: Services, chunked: bool) -> None:
 
 
 def test_a_client_that_goes_away_leaves_no_trace(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "llsflow.api")
     port = httpx.URL(served.url).port
     assert port
-    with socket.create_connection(("127.0.0.1", port)) as line, caplog.at_level(logging.INFO, "llsflow.api"):
+    with socket.create_connection(("127.0.0.1", port)) as line:
         lines = [f"POST {DATASETS} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99"]
         line.sendall("\r\n".join([*lines, "", '{"purpose"']).encode())
+    deadline = time.monotonic() + 30
     while "went away" not in caplog.text:
+        assert time.monotonic() < deadline
         assert served.http.get("/v1/version").status_code == 200
     assert "reference" not in caplog.text
 
