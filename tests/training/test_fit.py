@@ -100,9 +100,9 @@ def test_sigterm_stops_at_the_next_step_wherever_it_comes(tiny_folder: Path, tmp
         if checkpoint.step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    hooks = FitHooks(stopping=asked.is_set, on_checkpoint=interrupt)
     try:
         with pytest.raises(Stopped, match="optimizer step 3 of"):
-            hooks = FitHooks(stopping=asked.is_set, on_checkpoint=interrupt)
             run(tmp_path / "a", tiny_folder, recipe(checkpoint_every_n_steps=2), hooks)
     finally:
         signal.signal(signal.SIGTERM, before)
