@@ -153,6 +153,7 @@ class Appender(threading.Thread):
             pass
 
 
+@pytest.mark.slow
 def test_after_every_process_was_killed_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
     serving = Serving(tmp_path)
     serving.start("server.jobs.checkpoint_every_n_steps=2")
