@@ -90,12 +90,13 @@ def test_many_posts_at_once_make_one_job(store: Store) -> None:
 
 
 def test_lists(store: Store) -> None:
+    now = datetime.now(UTC)  # not NOW, which a long suite leaves behind
     made = [
-        job("a", created_at=NOW - timedelta(seconds=50)),
-        job("b", created_at=NOW - timedelta(seconds=20), status=JobStatus.IN_PROGRESS),
-        job("c", created_at=NOW - timedelta(seconds=10), status=JobStatus.COMPLETED, kind="eval"),
-        job("d", created_at=NOW, status=JobStatus.FAILED, request_digest="s"),
-        job("e", created_at=NOW + timedelta(seconds=1), status=JobStatus.CANCELLED, request_digest="s"),
+        job("a", created_at=now - timedelta(seconds=50)),
+        job("b", created_at=now - timedelta(seconds=20), status=JobStatus.IN_PROGRESS),
+        job("c", created_at=now - timedelta(seconds=10), status=JobStatus.COMPLETED, kind="eval"),
+        job("d", created_at=now, status=JobStatus.FAILED, request_digest="s"),
+        job("e", created_at=now + timedelta(seconds=1), status=JobStatus.CANCELLED, request_digest="s"),
     ]
     for each in made:
         store.jobs.create(each)
