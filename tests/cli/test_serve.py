@@ -165,12 +165,12 @@ def test_after_every_process_was_killed_nothing_acknowledged_is_lost(tmp_path: P
     client.datasets.register(
         dataset_id="trained", purpose="post-training/messages", source={"type": "rows", "rows": ROWS}
     )
-    questions = [{"question": f"{number}?", "answer": str(number)} for number in range(640)]
+    questions = [{"question": f"{number}?", "answer": str(number)} for number in range(1600)]
     client.datasets.register(
         dataset_id="asked", purpose="eval/question-answer", source={"type": "rows", "rows": questions}
     )
     client.benchmarks.register(benchmark_id="b", dataset_id="asked", scoring_functions=["basic::equality"])
-    begin(client, "train-1", training("trained", n_epochs=30))
+    begin(client, "train-1", training("trained", n_epochs=80))
     candidate = {"type": "model", "model": "small", "sampling_params": {"max_tokens": 200}}
     config: Any = {"eval_candidate": candidate, "scoring_params": {}}
     evaluation = client.alpha.eval.run_eval("b", benchmark_config=config).job_id
@@ -196,7 +196,7 @@ def test_after_every_process_was_killed_nothing_acknowledged_is_lost(tmp_path: P
         )
         (trained,) = (serving.home / "steps").glob("train-*/result.json")
         summary = json.loads(trained.read_text())["summary"]
-        assert summary["steps"] == 300
+        assert summary["steps"] == 800
         assert summary["resumed_from"] > 0
         answers = client.alpha.eval.jobs.retrieve(evaluation, benchmark_id="b").generations
         assert len(answers) == len(questions)
