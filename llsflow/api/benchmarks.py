@@ -37,6 +37,9 @@ def register_benchmark(
     mistakes = [*_name_mistakes(request), *_scoring_mistakes(request.scoring_functions)]
     if request.provider_id not in (None, LLSFLOW):
         mistakes.append(Mistake("provider_id", f"found {request.provider_id!r}, allowed: {LLSFLOW}"))
+    if request.provider_benchmark_id not in (None, request.benchmark_id):
+        message = f"found {request.provider_benchmark_id!r}, allowed: {request.benchmark_id!r}, the benchmark_id"
+        mistakes.append(Mistake("provider_benchmark_id", message))
     if benchmark_of_conf(request.benchmark_id) is not None:
         raise ConflictError(f"benchmark {request.benchmark_id!r} is a file of conf/benchmark: take another name")
     mistakes += _dataset_mistakes(services, request.dataset_id)

@@ -87,6 +87,7 @@ class RegisterBenchmarkRequest(Record):
     dataset_id: Identifier
     scoring_functions: Annotated[list[Text], Field(min_length=1)]
     provider_benchmark_id: Text | None = None
+    """The benchmark_id, where it is given."""
     provider_id: Text | None = None
     """llsflow, where it is given."""
     metadata: dict[str, Any] | None = None

@@ -81,6 +81,7 @@ def test_the_same_again_is_the_same_and_another_is_a_conflict(http: httpx.Client
             400,
             ["scoring_functions: found 'basic::equality', allowed:"],
         ),
+        ({"provider_benchmark_id": "other"}, 400, ["provider_benchmark_id: found 'other', allowed: "]),
         ({"provider_id": "meta-reference"}, 400, ["provider_id: found 'meta-reference', allowed: llsflow"]),
         ({"dataset_id": "iso_dates"}, 400, ["has purpose post-training/messages, allowed: eval/question-answer"]),
         ({"dataset_id": "sums:held_out"}, 400, ["dataset_id: "]),
