@@ -60,7 +60,9 @@ class Datasets:
             row = _locked(connection, dataset_id)
             if not batch.lines:
                 return _record(row)
-            tail, before = _tail(connection, row)
+            # many rows make a chunk worth having, whatever they follow
+            few = len(batch.lines) < TAIL_ROWS
+            tail, before = _tail(connection, row) if few else (None, row["digest"])
             lines = [*tail.payload.split(b"\n"), *batch.lines] if tail else batch.lines
             chunks = pack(lines, tail.first_row if tail else row["num_rows"], before)
             if tail:
