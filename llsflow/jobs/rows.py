@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llsflow.errors import ConfigError, Mistake
 from llsflow.evals import check_scorers, evaluate_each
 from llsflow.jobs.requests import Names, known_model
@@ -16,7 +18,7 @@ TIMEOUT_SECONDS = 600.0
 """For one row."""
 
 
-def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: str) -> EvaluateResponse:
+def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callable[[], str]) -> EvaluateResponse:
     """Return the candidate's answers to the rows, and their scores.
 
     Raises:
@@ -34,10 +36,11 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: str) -
     if mistakes:
         raise ConfigError(mistakes)
     model = known_model(candidate.model, names)
+    url = engine_url()  # asked last: what is wrong with the request is told while the engine starts, too
     return evaluate_each(
         request.input_rows[: config.num_examples],
         lambda conversation, index: remote.chat(
-            engine_url,
+            url,
             model.model_id,
             conversation,
             candidate.sampling_params,

@@ -191,7 +191,7 @@ class JobsService:
                 f"{ROWS_AT_ONCE} requests are waiting for their rows already: try again, or post a job"
             )
         try:
-            return evaluate_rows(request, self.names, self.engine_url())
+            return evaluate_rows(request, self.names, self.engine_url)
         finally:
             self._waiting.release()
 

@@ -192,6 +192,8 @@ def test_rows_wait_for_the_engine_and_not_for_ever(service: JobsService) -> None
     )
     with pytest.raises(UnavailableError, match="engine is starting"):
         service.evaluate_rows("b1", asked)
+    with pytest.raises(ConfigError, match="no scoring function"):
+        service.evaluate_rows("b1", asked.model_copy(update={"scoring_functions": ["basic::equal"]}))
     for _ in range(ROWS_AT_ONCE):
         assert service._waiting.acquire(blocking=False)
     with pytest.raises(UnavailableError, match="try again, or post a job"):
@@ -204,4 +206,4 @@ def test_parameters_of_a_scoring_function_that_is_not_asked_for_are_refused() ->
         {"benchmark_config": config, "input_rows": QUESTIONS, "scoring_functions": ["basic::equality"]}
     )
     with pytest.raises(ConfigError, match=r"benchmark_config.scoring_params.basic::subset_of: .*not in scoring_func"):
-        evaluate_rows(asked, CatalogueNames(Store.open()), "http://127.0.0.1:1")
+        evaluate_rows(asked, CatalogueNames(Store.open()), lambda: "http://127.0.0.1:1")
