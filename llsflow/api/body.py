@@ -7,7 +7,7 @@ and for some operations the one record that matters as the bare body. All of the
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,9 @@ NEVER_USED = ("args", "kwargs")
 
 IGNORED = "llsflow.ignored"
 """Key of a request's scope: the fields that nothing read."""
+
+INCOMING = "llsflow.incoming"
+"""Key of a request's scope: its body, to be discarded at its end."""
 
 MOST_IGNORED = 20
 """Told in the header."""
@@ -108,8 +111,10 @@ class Body:
         return Taken(checked, tuple(path.removeprefix(prefix) for path in ignored))
 
 
-async def whole_body(request: Request) -> AsyncIterator[Body]:
-    """Yield what a request brings, unread, until it is answered; a dependency of operations that may take many rows.
+async def whole_body(request: Request) -> Body:
+    """Return what a request brings, unread; a dependency of operations that may take many rows.
+
+    Where it lies in a file, the door removes that once the request is answered.
 
     Raises:
         HTTPError: the body is too large, or no JSON by its own account.
@@ -117,12 +122,9 @@ async def whole_body(request: Request) -> AsyncIterator[Body]:
     query: dict[str, list[str]] = {}
     for name, text in request.query_params.multi_items():
         query.setdefault(name, []).append(text)
-    incoming = Incoming()
-    try:
-        await incoming.receive(request, request.app.state.services.server.max_body_bytes)
-        yield Body(incoming.data, query, incoming.path)
-    finally:
-        incoming.discard()
+    incoming = request.scope[INCOMING] = Incoming()
+    await incoming.receive(request, request.app.state.services.server.max_body_bytes)
+    return Body(incoming.data, query, incoming.path)
 
 
 def taken(record: type[R], bare: str | None = None) -> Callable[[Request, Body], Awaitable[R]]:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llsflow.api.access import Access
-from llsflow.api.body import IGNORED, ignored_header
+from llsflow.api.body import IGNORED, INCOMING, ignored_header
 from llsflow.api.errors import answer
 
 logger = logging.getLogger("llsflow.api")
@@ -65,3 +65,6 @@ class Door:
             if begun:
                 raise
             await answer(error, asked)(scope, receive, send_on)
+        finally:
+            if incoming := scope.get(INCOMING):
+                incoming.discard()

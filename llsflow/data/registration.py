@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,22 @@ ROWS_SHOWN = 100
 """Inline rows that are kept as the source to show: the store holds all of them."""
 
 _BATCH_ROWS = 1000
-_MOST_KINDS = 10_000
+_MOST_SEEN = 10_000
 
-_kinds_known: WeakKeyDictionary[Store, dict[tuple[str, datetime], bool]] = WeakKeyDictionary()
-"""By store, data set and its time of registration: reading the first row again costs an append a tenth of its time."""
+
+@dataclass(frozen=True)
+class _Registered:
+    """What appended rows are checked against; it stays for as long as there is the data set."""
+
+    purpose: DatasetPurpose
+    trains: bool | None
+    """Whether its rows are conversations, or else preferences; None: it does not matter, or there are none yet."""
+    created_at: datetime
+    """Of its registration: another one's differs."""
+
+
+_seen: WeakKeyDictionary[Store, dict[str, _Registered]] = WeakKeyDictionary()
+"""By store and data set: looking it up again costs an append a tenth of its time."""
 
 
 def register(
@@ -71,36 +84,46 @@ def import_source(source: OpenSource, check: RowCheck, incoming: RowImport) -> N
     incoming.write(check.batch())
 
 
-def append(store: Store, dataset_id: str, rows: Iterable[Row]) -> StoredDataset:
+def append(store: Store, dataset_id: str, rows: Sequence[Row]) -> StoredDataset:
     """Check rows against a data set's purpose and append them, all or none, on disk when this returns.
 
     Raises:
         DataError: rows that cannot be used, each with its number, counted from 1.
         NotFoundError: there is no such data set.
-        ConflictError: it is a file of the configuration.
+        ConflictError: it is a file of the configuration, or was registered anew while the rows were checked.
     """
+    seen = _seen.setdefault(store, {})
+    known = seen.get(dataset_id)
+    if known is not None:
+        try:
+            return _append(store, dataset_id, rows, known)
+        except (DataError, ConflictError, NotFoundError):
+            seen.pop(dataset_id, None)  # it may be another one by now: look again
+    known = _look(store, dataset_id)
+    if known.trains is not None or known.purpose is not DatasetPurpose.POST_TRAINING_MESSAGES:
+        if len(seen) >= _MOST_SEEN:
+            seen.clear()
+        seen[dataset_id] = known
+    return _append(store, dataset_id, rows, known)
+
+
+def _append(store: Store, dataset_id: str, rows: Sequence[Row], known: _Registered) -> StoredDataset:
+    return store.datasets.append(dataset_id, check_rows(rows, known.purpose, known.trains), known.created_at)
+
+
+def _look(store: Store, dataset_id: str) -> _Registered:
     record = store.datasets.get(dataset_id)
     if record is None:
         raise NotFoundError(f"there is no data set {dataset_id!r}")
     if record.provider_id != PROVIDER:
         raise ConflictError(f"data set {dataset_id!r} is a file of conf/dataset: rows are added to that file")
     purpose = DatasetPurpose(record.purpose)
+    trains = None
     # only training data has rows of two kinds that must not mix
-    looks = record.num_rows and purpose is DatasetPurpose.POST_TRAINING_MESSAGES
-    trains = _holds_conversations(store, record, purpose) if looks else None
-    return store.datasets.append(dataset_id, check_rows(rows, purpose, trains))
-
-
-def _holds_conversations(store: Store, record: StoredDataset, purpose: DatasetPurpose) -> bool:
-    """Return whether the first row is a conversation; so it stays for as long as there is the data set."""
-    known = _kinds_known.setdefault(store, {})
-    version = (record.dataset_id, record.created_at)
-    if version not in known:
-        if len(known) >= _MOST_KINDS:
-            known.clear()
-        first = decode_row(store.datasets.page(record.dataset_id, 0, 1).lines[0])
-        known[version] = row_format(first, purpose).turns is None
-    return known[version]
+    if record.num_rows and purpose is DatasetPurpose.POST_TRAINING_MESSAGES:
+        first = decode_row(store.datasets.page(dataset_id, 0, 1).lines[0])
+        trains = row_format(first, purpose).turns is None
+    return _Registered(purpose, trains, record.created_at)
 
 
 def refuse_name(dataset_id: str, config_dir: Path | None) -> None:

@@ -6,11 +6,12 @@ import builtins
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from llsflow.errors import NotFoundError, StorageError, UnavailableError
+from llsflow.errors import ConflictError, NotFoundError, StorageError, UnavailableError
 from llsflow.store import owners
 from llsflow.store.chunks import Chunk, pack
 from llsflow.store.database import Database
@@ -50,14 +51,22 @@ class Datasets:
         """Return a new import: rows that nobody sees until they are published."""
         return RowImport(self._database, self._remove_rows)
 
-    def append(self, dataset_id: str, batch: Batch) -> StoredDataset:
+    def append(self, dataset_id: str, batch: Batch, created_at: datetime | None = None) -> StoredDataset:
         """Add rows at the end, all or none, on disk when this returns.
+
+        Args:
+            dataset_id: the data set.
+            batch: the rows.
+            created_at: of the registration that the rows were checked against; None: they fit any.
 
         Raises:
             NotFoundError: there is no such data set.
+            ConflictError: it was registered anew since `created_at`.
         """
         with self._database.write() as connection:
             row = _locked(connection, dataset_id)
+            if created_at not in (None, row["created_at"]):
+                raise ConflictError(f"data set {dataset_id!r} was registered anew meanwhile: send the rows again")
             if not batch.lines:
                 return _record(row)
             # many rows make a chunk worth having, whatever they follow

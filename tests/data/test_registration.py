@@ -203,6 +203,22 @@ def test_appends_are_checked_and_leave_out_nothing(store: Store, state: Callable
         append(store, "e", ROWS)
 
 
+def test_a_data_set_that_was_registered_anew_is_looked_at_anew(store: Store) -> None:
+    register(store, request(), SERVER)
+    append(store, "d", ROWS)
+    store.datasets.delete("d")
+    preference = {"prompt": "x", "chosen": "y", "rejected": "z"}
+    old = register(store, request([preference]), SERVER)
+    assert append(store, "d", [preference]).num_rows == 2
+    store.datasets.delete("d")
+    with pytest.raises(NotFoundError):
+        append(store, "d", [preference])
+    register(store, request(), SERVER)
+    with pytest.raises(ConflictError, match="'d' was registered anew meanwhile"):
+        store.datasets.append("d", registration.check_rows([preference], request().purpose), old.created_at)
+    assert held(store) == ROWS
+
+
 def test_what_another_process_needs_can_be_sent_to_it() -> None:
     for thing in (register, append, request(), SERVER):
         assert pickle.loads(pickle.dumps(thing)) == thing  # noqa: S301 - our own
