@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -33,13 +32,12 @@ _MOST_SEEN = 10_000
 
 @dataclass(frozen=True)
 class _Registered:
-    """What appended rows are checked against; it stays for as long as there is the data set."""
+    """What stays as it is for as long as there is the data set: appended rows are checked against it."""
 
-    purpose: DatasetPurpose
+    record: StoredDataset
+    """Without the rows that are kept to show."""
     trains: bool | None
     """Whether its rows are conversations, or else preferences; None: it does not matter, or there are none yet."""
-    created_at: datetime
-    """Of its registration: another one's differs."""
 
 
 _seen: WeakKeyDictionary[Store, dict[str, _Registered]] = WeakKeyDictionary()
@@ -87,6 +85,8 @@ def import_source(source: OpenSource, check: RowCheck, incoming: RowImport) -> N
 def append(store: Store, dataset_id: str, rows: Sequence[Row]) -> StoredDataset:
     """Check rows against a data set's purpose and append them, all or none, on disk when this returns.
 
+    What is returned holds none of the rows that are kept to show.
+
     Raises:
         DataError: rows that cannot be used, each with its number, counted from 1.
         NotFoundError: there is no such data set.
@@ -100,7 +100,7 @@ def append(store: Store, dataset_id: str, rows: Sequence[Row]) -> StoredDataset:
         except (DataError, ConflictError, NotFoundError):
             seen.pop(dataset_id, None)  # it may be another one by now: look again
     known = _look(store, dataset_id)
-    if known.trains is not None or known.purpose is not DatasetPurpose.POST_TRAINING_MESSAGES:
+    if known.trains is not None or known.record.purpose != DatasetPurpose.POST_TRAINING_MESSAGES:
         if len(seen) >= _MOST_SEEN:
             seen.clear()
         seen[dataset_id] = known
@@ -108,7 +108,8 @@ def append(store: Store, dataset_id: str, rows: Sequence[Row]) -> StoredDataset:
 
 
 def _append(store: Store, dataset_id: str, rows: Sequence[Row], known: _Registered) -> StoredDataset:
-    return store.datasets.append(dataset_id, check_rows(rows, known.purpose, known.trains), known.created_at)
+    batch = check_rows(rows, DatasetPurpose(known.record.purpose), known.trains)
+    return replace(known.record, **vars(store.datasets.append(dataset_id, batch, known.record.created_at)))
 
 
 def _look(store: Store, dataset_id: str) -> _Registered:
@@ -123,7 +124,8 @@ def _look(store: Store, dataset_id: str) -> _Registered:
     if record.num_rows and purpose is DatasetPurpose.POST_TRAINING_MESSAGES:
         first = decode_row(store.datasets.page(dataset_id, 0, 1).lines[0])
         trains = row_format(first, purpose).turns is None
-    return _Registered(purpose, trains, record.created_at)
+    source = {"type": "rows", "rows": []} if record.source["type"] == "rows" else record.source
+    return _Registered(replace(record, source=source), trains)
 
 
 def refuse_name(dataset_id: str, config_dir: Path | None) -> None:

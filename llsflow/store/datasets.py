@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from llsflow.store import owners
 from llsflow.store.chunks import Chunk, pack
 from llsflow.store.database import Database
 from llsflow.store.imports import RowImport, chunk_values, find
-from llsflow.store.records import Batch, Page, StoredDataset
+from llsflow.store.records import Batch, Page, RowCounts, StoredDataset
 from llsflow.store.rows import EMPTY, chain
 from llsflow.store.tables import datasets, row_chunks, row_sets
 
@@ -51,8 +52,8 @@ class Datasets:
         """Return a new import: rows that nobody sees until they are published."""
         return RowImport(self._database, self._remove_rows)
 
-    def append(self, dataset_id: str, batch: Batch, created_at: datetime | None = None) -> StoredDataset:
-        """Add rows at the end, all or none, on disk when this returns.
+    def append(self, dataset_id: str, batch: Batch, created_at: datetime | None = None) -> RowCounts:
+        """Add rows at the end, all or none, on disk when this returns, and return what all rows come to.
 
         Args:
             dataset_id: the data set.
@@ -68,7 +69,7 @@ class Datasets:
             if created_at not in (None, row["created_at"]):
                 raise ConflictError(f"data set {dataset_id!r} was registered anew meanwhile: send the rows again")
             if not batch.lines:
-                return _record(row)
+                return RowCounts(row["num_rows"], row["characters"], row["turns"], row["digest"])
             # many rows make a chunk worth having, whatever they follow
             few = len(batch.lines) < TAIL_ROWS
             tail, before = _tail(connection, row) if few else (None, row["digest"])
@@ -77,14 +78,14 @@ class Datasets:
             if tail:
                 connection.execute(_DELETE_CHUNK, {"key": row["set_key"], "first": tail.first_row})
             connection.execute(_INSERT_CHUNK, [chunk_values(row["set_key"], chunk) for chunk in chunks])
-            changed = {
-                "num_rows": row["num_rows"] + len(batch.lines),
-                "characters": row["characters"] + batch.characters,
-                "turns": row["turns"] + batch.turns,
-                "digest": chunks[-1].digest,
-            }
-            connection.execute(_GROW, {"id": dataset_id, **{f"new_{name}": value for name, value in changed.items()}})
-            return _record({**row, **changed})
+            grown = RowCounts(
+                row["num_rows"] + len(batch.lines),
+                row["characters"] + batch.characters,
+                row["turns"] + batch.turns,
+                chunks[-1].digest,
+            )
+            connection.execute(_GROW, {"id": dataset_id, **{f"new_{name}": v for name, v in vars(grown).items()}})
+            return grown
 
     def page(self, dataset_id: str, start: int, limit: int, max_bytes: int | None = None) -> Page:
         """Return up to `limit` rows from index `start`; at least one where there is one, however large.
@@ -205,11 +206,16 @@ def _locked(connection: Connection, dataset_id: str) -> Mapping[Any, Any]:
 
 
 # built once: building a statement takes longer than SQLite takes to run it
-_LOCK = select(datasets).where(datasets.c.dataset_id == bindparam("id")).with_for_update()
+_GROWING = tuple(field.name for field in fields(RowCounts))
+_LOCK = (
+    select(*(datasets.c[name] for name in ("set_key", "created_at", *_GROWING)))
+    .where(datasets.c.dataset_id == bindparam("id"))
+    .with_for_update()
+)
 _GROW = (
     update(datasets)
     .where(datasets.c.dataset_id == bindparam("id"))
-    .values({name: bindparam(f"new_{name}") for name in ("num_rows", "characters", "turns", "digest")})
+    .values({name: bindparam(f"new_{name}") for name in _GROWING})
 )
 _INSERT_CHUNK = insert(row_chunks)
 _chunk = row_chunks.c

@@ -42,6 +42,16 @@ class Page:
 
 
 @dataclass(frozen=True)
+class RowCounts:
+    """What the rows of a data set come to; it changes when rows are appended, and nothing else of it does."""
+
+    num_rows: int
+    characters: int
+    turns: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class StoredDataset:
     """A registered data set."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,14 +43,13 @@ def test_rows_come_back_by_pages(store: Store) -> None:
 
 def test_appends_follow(store: Store) -> None:
     rows = lines(3000)
-    register(store, rows[:10])
+    first = register(store, rows[:10])
     at = 10
     for size in (1, 1, 500, 0, 3, 1200, 1):
         grown = store.datasets.append("d", Batch(rows[at : at + size], characters=size, turns=size))
         at += size
-        assert grown == store.datasets.get("d")
+        assert replace(first, **vars(grown)) == store.datasets.get("d")
         assert (grown.num_rows, grown.digest) == (at, chain(EMPTY, rows[:at]))
-        assert (grown.registered_rows, grown.registered_digest) == (10, chain(EMPTY, rows[:10]))
         assert store.datasets.page("d", 0, 5000).lines == rows[:at]
     for count in (0, 1, 9, 10, 11, 12, 511, 512, 600, at):
         assert store.datasets.digest_at("d", count) == chain(EMPTY, rows[:count])
@@ -59,7 +59,7 @@ def test_appends_follow(store: Store) -> None:
 def test_registering_again(store: Store) -> None:
     first = register(store, lines(20))
     assert register(store, lines(20)) == first
-    grown = store.datasets.append("d", Batch(lines(5)))
+    grown = replace(first, **vars(store.datasets.append("d", Batch(lines(5)))))
     assert register(store, lines(20)) == grown
     with pytest.raises(ConflictError, match="other rows and metadata"):
         register(store, lines(21), metadata={"a": 1})
