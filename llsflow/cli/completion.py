@@ -6,7 +6,7 @@ import argparse
 
 from llsflow.config import complete, list_options
 
-COMMANDS = ("run", "plan", "check", "ls", "show", "cp", "schema", "ui", "stop", "completion")
+COMMANDS = ("run", "plan", "check", "preview", "ls", "show", "cp", "schema", "ui", "stop", "completion")
 
 SCRIPTS = {
     "bash": """\
@@ -51,7 +51,7 @@ def _candidates(words: list[str]) -> list[str]:
     command, last = words[0], words[-1]
     if len(words) == 1:
         return [name for name in COMMANDS if name.startswith(last)]
-    if command in ("run", "plan", "check"):
+    if command in ("run", "plan", "check", "preview"):
         from llsflow.data.catalogue import registered
 
         return complete(words[1:], registered=registered)

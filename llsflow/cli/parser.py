@@ -12,6 +12,7 @@ EPILOG = """\
 a first session:
   llsflow run quickstart                        fine-tune and evaluate a tiny model, two minutes on a CPU
   llsflow plan quickstart                       what that would do, and why; nothing is run
+  llsflow preview quickstart                    the text that is trained on, what is learned of it coloured
   llsflow run quickstart recipe.training_config.optimizer_config.lr=1e-3
   llsflow run sft dataset.uri=my.jsonl model.path=./some-hf-folder
   llsflow ui                                    look at the runs in MLflow
@@ -70,12 +71,21 @@ def _build() -> argparse.ArgumentParser:
         ("check", "check an experiment's configuration, model and rows"),
     ):
         _experiment_command(commands, name, text)
+    text = "show training rows as the model reads them, the tokens that it learns coloured; run nothing"
+    preview = _experiment_command(commands, "preview", text)
+    preview.add_argument("--rows", type=_positive, default=3, metavar="N", help="how many, from the first (3)")
     _browsing_commands(commands)
     _service_commands(commands)
     return parser
 
 
-def _experiment_command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> None:
+def _positive(word: str) -> int:
+    if not word.isdecimal() or not int(word):
+        raise argparse.ArgumentTypeError(f"found {word!r}, allowed: an integer of at least 1")
+    return int(word)
+
+
+def _experiment_command(commands: argparse._SubParsersAction[_Parser], name: str, text: str) -> _Parser:
     command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     command.add_argument(
         "words",
@@ -92,6 +102,7 @@ def _experiment_command(commands: argparse._SubParsersAction[_Parser], name: str
     command.add_argument("--cfg", choices=["job"], help="print the composed configuration and stop")
     command.add_argument("-v", "--verbose", action="store_true", help="tell more")
     command.set_defaults(command=_lazy(f"llsflow.cli.{name}"))
+    return command
 
 
 def _browsing_commands(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -50,7 +50,7 @@ def build(init: ModelInit, seed: int, folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     auto: Any = AutoModelForCausalLM
-    tokenizer = byte_tokenizer() if init.tokenizer == "bytes" else open_tokenizer(Path(init.tokenizer))
+    tokenizer = tokenizer_of(init)
     config = make_config(init.architecture, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -59,6 +59,15 @@ def build(init: ModelInit, seed: int, folder: Path) -> None:
         except (ValueError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
             raise _impossible(init.architecture, error) from error
     save_folder(model.eval(), tokenizer, folder, "fp32")
+
+
+def tokenizer_of(init: ModelInit) -> PreTrainedTokenizerFast:
+    """Return the tokenizer that a new model gets.
+
+    Raises:
+        ModelError: the folder that is named holds none.
+    """
+    return byte_tokenizer() if init.tokenizer == "bytes" else open_tokenizer(Path(init.tokenizer))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

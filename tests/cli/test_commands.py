@@ -18,7 +18,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert caught.value.code == 0
     told = capsys.readouterr().out
-    for command in ("run", "plan", "check", "ls", "show", "cp", "schema", "ui", "stop"):
+    for command in ("run", "plan", "check", "preview", "ls", "show", "cp", "schema", "ui", "stop"):
         assert f"\n    {command} " in told
     assert "llsflow run quickstart" in told
 
