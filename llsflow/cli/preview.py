@@ -43,8 +43,9 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
         ModelError: the tokenizer or its chat template cannot be used.
     """
     from llsflow.data.dataset import DatasetSource, rows_of
-    from llsflow.data.tokens import TokenSettings, preview, tokenize
+    from llsflow.data.tokens import preview, tokenize
     from llsflow.schema.datasets import DatasetConfig
+    from llsflow.steps.prepare import token_settings
 
     place = step.locations["data"]["train"]
     source = DatasetSource(
@@ -52,9 +53,11 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
     )
     rows = rows_of(source, place["dataset_id"])
     tokenizer = _tokenizer(plan, step)
-    settings = TokenSettings(**step.settings["tokens"])
+    settings = token_settings(
+        step.settings["tokens"], str(step.locations["model"]), step.locations["tokenizer"]["revision"]
+    )
     table, facts = tokenize(rows[:count], source.name, tokenizer, settings)
-    colours = console.color_system is not None
+    colours = console.color_system is not None and not console.no_color
     for index in range(facts.rows):
         where = (f"{source.name}:{table.numbers[index]}", "bold")
         console.print(Text.assemble(where, f"  {_counts(table, index)}"), soft_wrap=True)

@@ -10,6 +10,8 @@ from typing import Any
 from llsflow import home
 from llsflow.data.dataset import DatasetSource, rows_of
 from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, tokenize
+from llsflow.errors import DataError, Mistake
+from llsflow.models.describe import context_length, locate, read_config
 from llsflow.models.load import load_tokenizer
 from llsflow.schema.datasets import DatasetConfig
 from llsflow.steps.context import Progress, StepContext
@@ -24,7 +26,7 @@ def run(context: StepContext) -> dict[str, Any]:
     """Write `train/` and, where there is a validation set, `validation/`."""
     where = context.step.locations
     tokenizer = load_tokenizer(model_folder(context), **where["tokenizer"])
-    settings = TokenSettings(**context.step.settings["tokens"])
+    settings = token_settings(context.step.settings["tokens"], model_folder(context), where["tokenizer"]["revision"])
     facts: dict[str, TokenFacts] = {}
     for part in ("train", "validation"):
         if part not in where["data"]:
@@ -39,6 +41,26 @@ def run(context: StepContext) -> dict[str, Any]:
         {f"{part}.{name}": value for part, found in summary.items() for name, value in found.items()}
     )
     return summary
+
+
+def token_settings(keyed: dict[str, Any], model: str, revision: str | None = None) -> TokenSettings:
+    """Return what decides the ids; where the plan could not look up the model's context, it is looked up here.
+
+    Args:
+        keyed: the step's settings for tokens; `max_length` is None for a hub id that was not downloaded yet.
+        model: folder or hub id, by now on this machine.
+        revision: of the hub id.
+
+    Raises:
+        DataError: the model does not say its context.
+    """
+    if keyed["max_length"] is not None:
+        return TokenSettings(**keyed)
+    folder = locate(model, revision)
+    context = context_length(read_config(folder)) if folder else None
+    if context is None:
+        raise DataError([Mistake("recipe.max_length", f"the model {model!r} does not say its context: set it")])
+    return TokenSettings(**{**keyed, "max_length": context})
 
 
 def _warn(facts: TokenFacts, name: str) -> None:
