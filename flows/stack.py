@@ -24,6 +24,7 @@ _HOST = "127.0.0.1"
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _POLL_SECONDS = 0.1
 _STARTS = 3
+_LOG_TAIL_BYTES = 1 << 16
 
 _spawned: list[subprocess.Popen[bytes]] = []
 """Servers that this process started: kept so that the end of one is collected, never waited for."""
@@ -39,6 +40,8 @@ class ServerRecord:
     """Of the page; the API is under /api."""
     started: str
     """Mark of the process (see processes.started_at): the process id may be another's by now."""
+    log_begin: int = 0
+    """Bytes of the log that were there before it: servers of earlier runs wrote them."""
 
     @property
     def api_url(self) -> str:
@@ -182,6 +185,7 @@ class LocalPrefect:
             return None
 
     def _spawn(self, port: int) -> None:
+        log_begin = self.log_file.stat().st_size if self.log_file.exists() else 0
         process = spawn(
             [sys.executable, "-m", "prefect", "server", "start", "--host", _HOST, "--port", str(port)],
             log=self.log_file,
@@ -196,7 +200,7 @@ class LocalPrefect:
         url = f"http://{_HOST}:{port}"
         write_json(
             self.folder / "server.json",
-            {"pid": process.pid, "port": port, "url": url, "started": started},
+            {"pid": process.pid, "port": port, "url": url, "started": started, "log_begin": log_begin},
         )
 
     def _answers(self, record: ServerRecord) -> bool:
@@ -208,18 +212,23 @@ class LocalPrefect:
 
     def _lost_its_port(self, record: ServerRecord | None) -> bool:
         """Return whether the server ended because another program took the port first."""
-        return record is None or "already in use" in self._last_words()
+        # Prefect says so where it looks first; where the port goes after that, uvicorn does, before many other lines
+        return record is None or "already in use" in self._written(record.log_begin)
 
     def _last_words(self) -> str:
         """Return the last line that the server wrote."""
+        lines = [line.strip() for line in self._written(0).split("\n")]
+        said = [line for line in lines if line and line != "Server stopped!"]
+        return said[-1][:200] if said else "it wrote nothing"
+
+    def _written(self, begin: int) -> str:
+        """Return the end of the log, no more of it than what follows its first `begin` bytes."""
         try:
             with self.log_file.open("rb") as log:
-                log.seek(max(0, self.log_file.stat().st_size - 4_000))
-                lines = log.read().decode("utf-8", errors="replace").split("\n")
+                log.seek(max(begin, self.log_file.stat().st_size - _LOG_TAIL_BYTES))
+                return log.read().decode("utf-8", errors="replace")
         except FileNotFoundError:
-            return "it wrote nothing"
-        said = [line.strip() for line in lines if line.strip() and line.strip() != "Server stopped!"]
-        return said[-1][:200] if said else "it wrote nothing"
+            return ""
 
 
 def _external_url() -> str | None:

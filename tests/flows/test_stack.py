@@ -218,12 +218,12 @@ def test_waiting_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             prefect.wait(stopping=lambda: True)
 
 
-def record_of(home: Path, port: int, pid: int, started: str) -> None:
+def record_of(home: Path, port: int, pid: int, started: str, log_begin: int = 0) -> None:
     """Write what a home knows of its server."""
     (home / "prefect").mkdir(parents=True, exist_ok=True)
     write_json(
         home / "prefect" / "server.json",
-        {"pid": pid, "port": port, "url": f"http://127.0.0.1:{port}", "started": started},
+        {"pid": pid, "port": port, "url": f"http://127.0.0.1:{port}", "started": started, "log_begin": log_begin},
     )
 
 
@@ -235,6 +235,34 @@ def test_a_healthy_server_of_somebody_else_is_not_ours(tmp_path: Path, monkeypat
         record_of(tmp_path, port, os.getpid(), started_at(os.getpid()) or "")
         with pytest.raises(UnavailableError, match=r"did not answer within 0 seconds; see .*server\.log"):
             prefect.wait(0.3)
+
+
+LOST_PORT = (
+    "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 4200): address already in use\n"
+    + "  File prefect, line 1\n" * 200
+    + "AssertionError: Reactive triggers not started\n\nERROR:    Application shutdown failed. Exiting.\n"
+)
+"""How a Prefect server ends whose port another took: the reason stands first, and much after it."""
+
+
+@pytest.mark.parametrize(("begin", "starts"), [(0, 2), (len(LOST_PORT), 0)])
+def test_a_port_that_was_lost_is_known_from_this_servers_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: int, starts: int
+) -> None:
+    """A server that ends for another reason is not started again because an earlier one lost its port."""
+    monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path))
+    record_of(tmp_path, 4200, os.getpid(), "another boot:1", log_begin=begin)
+    prefect = LocalPrefect()
+    prefect.log_file.write_text(LOST_PORT)
+    started: list[bool] = []
+
+    def start(*, die_with_parent: bool) -> None:
+        started.append(die_with_parent)
+
+    monkeypatch.setattr(prefect, "start", start)
+    with pytest.raises(UnavailableError, match=r"ended while it started: ERROR: {4}Application shutdown failed"):
+        prefect.wait()
+    assert len(started) == starts
 
 
 def test_stopping_never_ends_a_process_that_only_has_the_number(
