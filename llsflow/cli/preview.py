@@ -58,9 +58,10 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
     )
     table, facts = tokenize(rows[:count], source.name, tokenizer, settings)
     colours = console.color_system is not None and not console.no_color
-    for index in range(facts.rows):
-        where = (f"{source.name}:{table.numbers[index]}", "bold")
-        console.print(Text.assemble(where, f"  {_counts(table, index)}"), soft_wrap=True)
+    for index, number in enumerate(table.numbers):
+        where = (f"{source.name}:{number}", "bold")
+        which = ("  chosen" if index % 2 == 0 else "  rejected") if settings.pairs else ""
+        console.print(Text.assemble(where, which, f"  {_counts(table, index)}"), soft_wrap=True)
         pieces = preview(table, index, tokenizer)
         console.print(_coloured(pieces) if colours else _bracketed(pieces), soft_wrap=True)
         console.print()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from llsflow.data.conversation import Conversation, Row, RowFormat
 from llsflow.data.messages import CHAT_EXPECTED, MESSAGES, MESSAGES_ANSWER
 from llsflow.data.pairs import INPUT_EXPECTED, PROMPT_COMPLETION, QUESTION_ANSWER
-from llsflow.data.preferences import PREFERENCES
+from llsflow.data.preferences import PREFERENCES, Preference, preference
 from llsflow.schema.datasets import DatasetPurpose
 
 FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {
@@ -43,6 +43,18 @@ def training_row(row: Row) -> Conversation:
         ValueError: the row cannot be used, and why.
     """
     return row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES).training(row)
+
+
+def preference_row(row: Row) -> Preference:
+    """Return what a row of a training data set prefers.
+
+    Raises:
+        ValueError: the row cannot be used, or is no preference.
+    """
+    if row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES) is not PREFERENCES:
+        found = ", ".join(map(str, row))
+        raise ValueError(f"columns are {found}: preference optimisation (recipe.kind: dpo) takes prompt+chosen+rejected")
+    return preference(row)
 
 
 def evaluation_row(row: Row) -> tuple[Conversation, str]:

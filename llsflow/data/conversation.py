@@ -34,6 +34,8 @@ class RowFormat:
     """Row -> what is asked, and the expected answer; ValueError says what is wrong."""
     turns: Callable[[Row], Conversation] | None = None
     """Row -> all that it says, where that is more than one conversation; None: as `training`."""
+    asks: Callable[[Row], Conversation] | None = None
+    """Row -> what the model is given; None: all but the last turn of `training`."""
 
     @functools.cached_property
     def _needed(self) -> frozenset[str]:
@@ -50,6 +52,14 @@ class RowFormat:
             ValueError: the row cannot be used, and why.
         """
         return (self.turns or self.training)(row)
+
+    def prompt(self, row: Row) -> Conversation:
+        """Return what the model is given of a row, before it answers.
+
+        Raises:
+            ValueError: the row cannot be used, and why.
+        """
+        return self.asks(row) if self.asks else self.training(row)[:-1]
 
 
 def text_of(row: Row, column: str) -> str:

@@ -15,6 +15,7 @@ from llsflow.config import resolve_conf_uri
 from llsflow.data import row_format, stored
 from llsflow.data.conversation import Conversation
 from llsflow.data.files import NumberedRow, kind_of, read_rows
+from llsflow.data.preferences import PREFERENCES
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.store import EMPTY, StoredDataset, chain, encode_row
@@ -27,7 +28,7 @@ WORTH_TELLING_BYTES = 20_000_000
 
 logger = logging.getLogger("llsflow")
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 _CHAINED_ROWS = 1000
 """Rows whose digest is computed together."""
@@ -46,6 +47,8 @@ class DatasetFacts:
     """Messages of all rows' conversations."""
     digest: str
     """sha256 (hex) over the rows in their order: the same for the same rows, in whatever file or store."""
+    preferences: int = 0
+    """How many of the rows are preferences between two answers."""
 
 
 @dataclass(frozen=True)
@@ -153,43 +156,43 @@ def _facts_of_stored(source: DatasetSource) -> DatasetFacts | None:
     address, record = stored.find(str(config.uri))
     if address.rows != record.num_rows or record.purpose != config.purpose or not record.num_rows:
         return None
-    _refuse_preferences(record)
     return DatasetFacts(
         rows=record.num_rows,
         held_out=0,
         characters=record.characters,
         turns=record.turns,
         digest=record.digest,
+        preferences=record.num_rows if _prefers(record) else 0,
     )
 
 
-def _refuse_preferences(record: StoredDataset) -> None:
-    """Refuse preferences where conversations are needed; all rows are of the first one's kind."""
-    if record.purpose == DatasetPurpose.POST_TRAINING_MESSAGES:
-        first = next(stored.read(stored.StoreAddress(record.dataset_id, 1)))[1]
-        try:
-            row_format(first, DatasetPurpose.POST_TRAINING_MESSAGES).training(first)
-        except ValueError as error:
-            raise DataError([Mistake(f"data set {record.dataset_id}:1", str(error))]) from None
+def _prefers(record: StoredDataset) -> bool:
+    """Return whether the rows are preferences; all are of the first one's kind."""
+    if record.purpose != DatasetPurpose.POST_TRAINING_MESSAGES:
+        return False
+    first = next(stored.read(stored.StoreAddress(record.dataset_id, 1)))[1]
+    return row_format(first, DatasetPurpose.POST_TRAINING_MESSAGES) is PREFERENCES
 
 
 def _inspect(source: DatasetSource) -> DatasetFacts:
     problems: list[Mistake] = []
-    rows = characters = turns = 0
+    rows = characters = turns = preferences = 0
     prompts: list[int] = []
     digest, lines = EMPTY, []
     for number, row in source.read(problems):
         try:
-            conversation = row_format(row, source.config.purpose).training(row)
+            form = row_format(row, source.config.purpose)
+            conversation = form.read(row)
             lines.append(encode_row(row))
         except ValueError as error:
             problems.append(Mistake(f"{source.name}:{number}", str(error)))
             continue
         rows += 1
+        preferences += form is PREFERENCES
         turns += len(conversation)
         characters += sum(len(turn["content"]) for turn in conversation)
         if source.config.hold_out:
-            prompts.append(prompt_hash(conversation[:-1]))
+            prompts.append(prompt_hash(form.prompt(row)))
         if len(lines) == _CHAINED_ROWS:
             digest, lines = chain(digest, lines), []
     _refuse(problems)
@@ -201,6 +204,7 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
         characters=characters,
         turns=turns,
         digest=chain(digest, lines),
+        preferences=preferences,
     )
 
 
@@ -237,7 +241,7 @@ def rows_of(source: DatasetSource, dataset_id: str) -> list[NumberedRow]:
 
 
 def _prompt_hashes(source: DatasetSource, rows: list[NumberedRow]) -> list[int]:
-    return [prompt_hash(row_format(row, source.config.purpose).training(row)[:-1]) for _, row in rows]
+    return [prompt_hash(row_format(row, source.config.purpose).prompt(row)) for _, row in rows]
 
 
 def prompt_hash(conversation: Conversation) -> int:

@@ -55,7 +55,7 @@ def _every_turn(row: Row) -> Conversation:
 
 def _not_for_supervised(_: Row) -> Conversation:
     raise ValueError(
-        "prompt+chosen+rejected is for preference optimisation: "
+        "prompt+chosen+rejected is for preference optimisation (recipe.kind: dpo): "
         "supervised fine-tuning takes messages, prompt+completion or question+answer"
     )
 
@@ -70,4 +70,5 @@ PREFERENCES = RowFormat(
     training=_not_for_supervised,
     question=_question,
     turns=_every_turn,
+    asks=lambda row: preference(row).prompt,
 )

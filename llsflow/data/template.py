@@ -29,9 +29,9 @@ def render(tokenizer: ChatTokenizer, conversation: Conversation, *, prompt: bool
 
 
 def loss_spans(
-    tokenizer: ChatTokenizer, conversation: Conversation, text: str, data_format: DatasetFormat
+    tokenizer: ChatTokenizer, conversation: Conversation, text: str, data_format: DatasetFormat, since: int = 0
 ) -> list[Span]:
-    """Return the spans of `text` (the rendered conversation) that the assistant wrote.
+    """Return the spans of `text` (the rendered conversation) that the assistant wrote, from turn `since` on.
 
     An assistant turn's span is what the rendering gains by that turn: from the end of the rendering of
     everything before it, with the assistant's turn opened, to the end of the rendering with it. So it
@@ -40,7 +40,7 @@ def loss_spans(
     Raises:
         ValueError: the template rewrites earlier turns, so that no prefix can be found.
     """
-    turns = [number for number, turn in enumerate(conversation) if turn["role"] == "assistant"]
+    turns = [number for number, turn in enumerate(conversation) if turn["role"] == "assistant" and number >= since]
     if data_format is DatasetFormat.INSTRUCT:
         turns = turns[-1:]
     spans: list[Span] = []

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llsflow import home
-from llsflow.data import training_row
-from llsflow.data.conversation import Conversation
+from llsflow.data import preference_row, training_row
+from llsflow.data.conversation import Conversation, Row
 from llsflow.data.files import NumberedRow
 from llsflow.data.template import ChatTokenizer, loss_spans, mask_of, render
 from llsflow.errors import DataError, Mistake
@@ -35,6 +35,8 @@ class TokenSettings:
     train_on_input: bool
     max_length: int
     overlong: Literal["refuse", "truncate", "drop"]
+    pairs: bool = False
+    """Rows are preferences: each becomes two, the chosen answer to its prompt and then the rejected one."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,10 @@ class _TokenRow:
     ids: list[int]
     mask: list[bool]
 
+    def cut(self, length: int) -> _TokenRow:
+        """Return the row's first tokens."""
+        return _TokenRow(self.number, self.ids[:length], self.mask[:length])
+
 
 def tokenize(
     rows: Sequence[NumberedRow],
@@ -110,26 +116,28 @@ def tokenize(
     problems: list[Mistake] = []
     kept = _Builder()
     counts = {"truncated": 0, "dropped": 0, "without_loss": 0}
-    for row in _token_rows(rows, name, tokenizer, settings, problems, on_progress):
-        length = len(row.ids)
-        if length > settings.max_length:
+    for example in _examples(rows, name, tokenizer, settings, problems, on_progress):
+        longest = max(len(row.ids) for row in example)
+        if longest > settings.max_length:
             if settings.overlong == "refuse":
-                problems.append(Mistake(f"{name}:{row.number}", f"{length} tokens: allowed are {settings.max_length}"))
+                where = f"{name}:{example[0].number}"
+                problems.append(Mistake(where, f"{longest} tokens: allowed are {settings.max_length}"))
                 continue
             if settings.overlong == "drop":
                 counts["dropped"] += 1
                 continue
             counts["truncated"] += 1
-            row = _TokenRow(row.number, row.ids[: settings.max_length], row.mask[: settings.max_length])  # noqa: PLW2901
-        if any(row.mask[1:]):
-            kept.add(row)
+            example = [row.cut(settings.max_length) for row in example]  # noqa: PLW2901
+        if all(any(row.mask[1:]) for row in example):
+            for row in example:
+                kept.add(row)
         else:
             counts["without_loss"] += 1
     _refuse(problems)
     table = kept.table()
     eos = getattr(tokenizer, "eos_token_id", None)
     facts = TokenFacts(
-        rows=len(table.numbers),
+        rows=len(table.numbers) // (2 if settings.pairs else 1),
         tokens=len(table.input_ids),
         loss_tokens=int(table.loss_mask.sum()),
         longest=int(table.lengths.max(initial=0)),
@@ -164,39 +172,62 @@ class _Builder:
         )
 
 
-def _token_rows(
+def _examples(
     rows: Sequence[NumberedRow],
     name: str,
     tokenizer: ChatTokenizer,
     settings: TokenSettings,
     problems: list[Mistake],
     on_progress: Callable[[int], None],
-) -> Iterator[_TokenRow]:
+) -> Iterator[list[_TokenRow]]:
+    """Yield the token rows of each example: one, or of a preference two."""
     for begin in range(0, len(rows), CHUNK):
-        chunk = [(number, training_row(row)) for number, row in rows[begin : begin + CHUNK]]
-        texts = [render(tokenizer, conversation) for _, conversation in chunk]
+        chunk = [(number, _read(row, settings.pairs)) for number, row in rows[begin : begin + CHUNK]]
+        texts = [render(tokenizer, answered.conversation) for _, read in chunk for answered in read]
         encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        for index, (number, conversation) in enumerate(chunk):
-            ids, offsets = encoded["input_ids"][index], encoded["offset_mapping"][index]
+        place = itertools.count()
+        for number, read in chunk:
+            places = [next(place) for _ in read]
             try:
-                mask = _mask(tokenizer, conversation, texts[index], offsets, settings)
+                yield [
+                    _TokenRow(
+                        number,
+                        encoded["input_ids"][index],
+                        _mask(tokenizer, answered, texts[index], encoded["offset_mapping"][index], settings),
+                    )
+                    for index, answered in zip(places, read, strict=True)
+                ]
             except ValueError as error:
                 problems.append(Mistake(f"{name}:{number}", str(error)))
-                continue
-            yield _TokenRow(number, ids, mask)
         on_progress(min(begin + CHUNK, len(rows)))
+
+
+@dataclass(frozen=True)
+class _Answered:
+    conversation: Conversation
+    since: int
+    """First turn that may carry loss."""
+
+
+def _read(row: Row, pairs: bool) -> list[_Answered]:
+    if not pairs:
+        return [_Answered(training_row(row), 0)]
+    found = preference_row(row)
+    since = len(found.prompt)
+    return [_Answered([*found.prompt, *answer], since) for answer in (found.chosen, found.rejected)]
 
 
 def _mask(
     tokenizer: ChatTokenizer,
-    conversation: Conversation,
+    answered: _Answered,
     text: str,
     offsets: Sequence[tuple[int, int]],
     settings: TokenSettings,
 ) -> list[bool]:
     if settings.train_on_input:
         return [True] * len(offsets)
-    return mask_of(offsets, loss_spans(tokenizer, conversation, text, settings.data_format))
+    spans = loss_spans(tokenizer, answered.conversation, text, settings.data_format, answered.since)
+    return mask_of(offsets, spans)
 
 
 def _refuse(problems: list[Mistake]) -> None:

@@ -41,3 +41,16 @@ def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
     Source: cross entropy -log softmax(logits)[label], as in Bengio et al. 2003 (JMLR 3), equation 3.
     """
     return functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def answer_log_probabilities(logits: Tensor, labels: Tensor, answer: Tensor, count: int) -> Tensor:
+    """Return log π of each answer, in nats, [count] in fp32: the sum over its tokens.
+
+    Args:
+        logits: [m, v].
+        labels: int64 [m], none IGNORED.
+        answer: int64 [m], which answer each token belongs to, below `count`.
+        count: how many answers there are.
+    """
+    nats = -functional.cross_entropy(logits.float(), labels, reduction="none")
+    return nats.new_zeros(count).index_add(0, answer, nats)

@@ -9,7 +9,7 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ CAUSAL_LM = ("ForCausalLM", "LMHeadModel")
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 # Old checkpoints store these buffers beside the weights; the model computes them by itself.
 BUFFERS = ("rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
 
@@ -53,6 +54,8 @@ class ModelFacts:
     has_chat_template: bool
     dtype: str | None
     """fp32, bf16, fp16, or safetensors' own name: the type that most numbers have."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shape of each weight by its name; empty for a model that is not built yet."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +82,14 @@ def describe_folder(path: Path) -> ModelFacts:
     files = weight_files(path)
     if not any((path / name).is_file() for name in TOKENIZERS):
         raise ModelError(f"{str(path)!r} holds no tokenizer: {_found(path)}; copy the model's tokenizer.json")
+    base = path
+    if is_adapter(path):  # its base's weights are its own as well
+        base = _base_folder(path)
     tensors = [tensor for file in files for tensor in read_header(file)]
     # Code that comes with the model decides its answers as much as its weights do.
-    code = sorted(path.glob("*.py")) if "auto_map" in config else []
-    index = [path / INDEX] if len(files) > 1 else []
+    code = sorted(base.glob("*.py")) if "auto_map" in config else []
+    index = [base / INDEX] if (base / INDEX).is_file() and not (base / WEIGHTS).is_file() else []
+    configs = [base / "config.json", *([path / ADAPTER_CONFIG] if base != path else [])]
     text = config.get("text_config")
     sizes = {**text, **config} if isinstance(text, dict) else config
     return ModelFacts(
@@ -92,12 +99,44 @@ def describe_folder(path: Path) -> ModelFacts:
         hidden_size=_first(sizes, ("hidden_size", "n_embd", "d_model")),
         layers=_first(sizes, ("num_hidden_layers", "n_layer", "n_layers", "num_layers")),
         model_type=str(config.get("model_type", "")),
-        weights_digest=_files_digest(path, [path / "config.json", *index, *files, *code]),
+        weights_digest=_files_digest([*configs, *index, *files, *code]),
         tokenizer_digest=tokenizer_digest(path),
         bytes=sum(file.stat().st_size for file in files),
         has_chat_template=has_chat_template(path),
         dtype=_main_dtype(tensors),
+        shapes={tensor.name: tensor.shape for tensor in tensors if ".lora_" not in tensor.name},
     )
+
+
+def is_adapter(path: Path) -> bool:
+    """Return whether the folder holds an adapter, not a whole model."""
+    return (path / ADAPTER_CONFIG).is_file() and not (path / "config.json").is_file()
+
+
+def adapter_base(path: Path) -> tuple[str, str | None]:
+    """Return the folder or hub id of the model that an adapter belongs to, and its revision.
+
+    Source: adapter_config.json of peft.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    config = _read_object(path / ADAPTER_CONFIG)
+    base, revision = config.get("base_model_name_or_path"), config.get("revision")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{str(path / ADAPTER_CONFIG)!r} names no base_model_name_or_path: set it to the base model")
+    return base, revision if isinstance(revision, str) else None
+
+
+def _base_folder(path: Path) -> Path:
+    base, revision = adapter_base(path)
+    folder = locate(base, revision)
+    if folder is None or is_adapter(folder):
+        raise ModelError(
+            f"{str(path)!r} is an adapter of {base!r}, which is not here: copy it, or set base_model_name_or_path in "
+            f"{ADAPTER_CONFIG}"
+        )
+    return folder
 
 
 def context_length(config: Mapping[str, Any]) -> int | None:
@@ -120,8 +159,8 @@ def read_config(path: Path) -> dict[str, Any]:
         )
     file = path / "config.json"
     if not file.is_file():
-        if (path / "adapter_config.json").is_file():
-            raise ModelError(f"{str(path)!r} holds an adapter, not a whole model: merge it into its base first")
+        if is_adapter(path):
+            return read_config(_base_folder(path))
         raise ModelError(
             f"{str(path)!r} holds no config.json: {_found(path)}; "
             "a Hugging Face model folder has config.json, *.safetensors and tokenizer.json"
@@ -142,6 +181,10 @@ def weight_files(path: Path) -> list[Path]:
     Raises:
         ModelError: there are none, a shard is missing, or there are only pickled weights.
     """
+    if is_adapter(path):
+        if not (path / ADAPTER_WEIGHTS).is_file():
+            raise ModelError(f"{str(path)!r} holds {ADAPTER_CONFIG} but no {ADAPTER_WEIGHTS}: copy it too")
+        return [path / ADAPTER_WEIGHTS, *weight_files(_base_folder(path))]
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
     if (path / INDEX).is_file():
@@ -205,7 +248,7 @@ def has_chat_template(path: Path) -> bool:
 
 def tokenizer_digest(path: Path) -> str:
     """Return the sha256 over a folder's tokenizer files and chat template."""
-    return _files_digest(path, [path / name for name in TOKENIZER_FILES if (path / name).is_file()])
+    return _files_digest([path / name for name in TOKENIZER_FILES if (path / name).is_file()])
 
 
 def locate(path: str, revision: str | None = None) -> Path | None:
@@ -270,8 +313,8 @@ def _main_dtype(tensors: Iterable[Tensor]) -> str | None:
     return DTYPES.get(name, name.lower())
 
 
-def _files_digest(folder: Path, files: Sequence[Path]) -> str:
-    return home.digest([[file.relative_to(folder).as_posix(), home.cached_file_digest(file)] for file in files])
+def _files_digest(files: Sequence[Path]) -> str:
+    return home.digest([[file.name, home.cached_file_digest(file)] for file in files])
 
 
 def _first(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import DataError, Mistake, ModelError, Stopped
 from llsflow.models.describe import context_length
-from llsflow.models.load import load_model, load_tokenizer
+from llsflow.models.load import load_tokenizer
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ class LocalModel:
             ModelError: a folder, tokenizer or template that cannot be used.
             UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
         """
+        from llsflow.models.adapters import load_merged
+
         tokenizer = load_tokenizer(folder, chat_template, revision, trust_remote_code)
-        model = load_model(
+        model = load_merged(
             folder, dtype, device=pick_device(device), revision=revision, trust_remote_code=trust_remote_code
         )
         return cls(model, tokenizer)

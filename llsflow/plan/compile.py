@@ -16,8 +16,14 @@ from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate, Plan, Step, StepState
 from llsflow.steps import code_version, copies, results
 
-UNKEYED_RECIPE = ("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "allow_overlap")
+UNKEYED_RECIPE = (
+    *("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "export", "allow_overlap"),
+    *("samples_per_validation", "sample_max_tokens"),
+)
 """Fields of a recipe that do not change what is learned."""
+
+ORDER = ("n_epochs", "max_steps_per_epoch", "gradient_accumulation_steps")
+"""Fields of a training_config that decide which examples are trained on at all, when an epoch is cut short."""
 
 UNKEYED_TRAINER = ("num_threads",)
 UNKEYED_BENCHMARK = ("batch_size", "metadata")
@@ -98,6 +104,8 @@ class _Compiler:
             yield self._model()
         if experiment.recipe:
             yield self._prepare()
+            if experiment.recipe.kind == "dpo":
+                yield self._reference()
             yield self._train()
             yield self._export()
         if experiment.benchmark:
@@ -193,6 +201,7 @@ class _Compiler:
                 "train_on_input": bool(config.train_on_input),
                 "max_length": recipe.max_length or self.world.context(),
                 "overlong": recipe.overlong,
+                "pairs": recipe.kind == "dpo",
             },
         }
         step = self._make(
@@ -213,6 +222,47 @@ class _Compiler:
         self.made["prepare"] = step
         return step
 
+    def _reference(self) -> Step:
+        experiment = self.experiment
+        recipe = experiment.recipe
+        assert recipe is not None  # noqa: S101 - asked only then
+        config = recipe.training_config
+        data = config.data_config
+        assert data is not None  # noqa: S101 - cross_checks refused it
+        trainer = experiment.trainer
+        cut = config.max_steps_per_epoch > 0
+        limit = max(0, config.max_validation_steps or 0) * data.batch_size
+        settings = {
+            **self._base_settings(weights=True),
+            "trained": {
+                **config.model_dump(mode="json", include=set(ORDER)),
+                **data.model_dump(mode="json", include={"batch_size", "shuffle", "packed"}),
+                **recipe.model_dump(mode="json", include={"group_by_length", "max_length"}),
+                "devices": trainer.devices,
+                "seed": experiment.seed,
+            }
+            if cut
+            else "all",
+            "validated": limit if data.validation_dataset_id else None,
+            "precision": [config.dtype, trainer.precision, trainer.accelerator],
+        }
+        rows = self.world.rows(data.dataset_id)
+        return self._make(
+            "reference",
+            "reference",
+            settings,
+            inputs={"data": "prepare", **self._base_inputs()},
+            locations={
+                "model": self.world.model_path,
+                "tokenizer": self.tokenizer,
+                "load": self.loading,
+                "recipe": recipe.model_dump(mode="json"),
+                "trainer": trainer.model_dump(mode="json"),
+                "seed": experiment.seed,
+            },
+            cost=estimate.of_reference(rows, self.cost),
+        )
+
     def _train(self) -> Step:
         experiment = self.experiment
         assert experiment.recipe is not None  # noqa: S101 - asked only then
@@ -231,7 +281,11 @@ class _Compiler:
             "train",
             "train",
             settings,
-            inputs={"data": "prepare", **self._base_inputs()},
+            inputs={
+                "data": "prepare",
+                **({"reference": "reference"} if "reference" in self.made else {}),
+                **self._base_inputs(),
+            },
             locations={
                 "model": self.world.model_path,
                 "tokenizer": self.tokenizer,
@@ -247,7 +301,8 @@ class _Compiler:
         assert self.experiment.recipe is not None  # noqa: S101 - asked only then
         dtype = self.experiment.recipe.training_config.dtype or "fp32"
         cost = estimate.of_export(self.cost, dtype)
-        return self._make("export", "export", {"dtype": dtype}, inputs={"train": "train"}, cost=cost)
+        settings = {"dtype": dtype, "export": self.experiment.recipe.export}
+        return self._make("export", "export", settings, inputs={"train": "train"}, cost=cost)
 
     def _evaluate(self, name: str, label: str, inputs: dict[str, str]) -> Step:
         experiment = self.experiment

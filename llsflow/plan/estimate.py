@@ -63,6 +63,18 @@ def of_prepare(world: World, dataset_id: str, cost: Cost) -> Estimate:
     return Estimate(rows=rows, tokens=tokens, disk_bytes=5 * tokens, seconds=rows / 5000)
 
 
+def of_reference(rows: int, cost: Cost) -> Estimate:
+    """Return the estimate of asking the reference: one pass forward over both answers of every pair."""
+    tokens = round(rows * cost.tokens_per_row)
+    return Estimate(
+        rows=rows,
+        tokens=tokens,
+        parameters=cost.parameters,
+        disk_bytes=8 * rows,
+        seconds=cost.seconds(tokens, passes=1),
+    )
+
+
 def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
     """Return the estimate of training: weights, gradients and two moments, activations of one micro-batch."""
     recipe = experiment.recipe

@@ -12,9 +12,11 @@ from llsflow.evals import check_scorers
 from llsflow.models import describe
 from llsflow.models.describe import ModelFacts
 from llsflow.models.formula import check_init
+from llsflow.models.roles import llama_roles, roles_of
 from llsflow.schema.benchmarks import ModelCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, referenced_datasets
+from llsflow.schema.training import LoraFinetuningConfig
 
 
 @dataclass
@@ -52,7 +54,8 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     problems: list[Mistake] = []
     _find_model(experiment, world, problems)
     _find_datasets(experiment, world, problems, config_dir)
-    problems += [Mistake(".".join(map(str, loc)), message) for loc, message in _context_mistakes(experiment, world)]
+    for loc, message in (*_context_mistakes(experiment, world), *_kind_mistakes(experiment, world)):
+        problems.append(Mistake(".".join(map(str, loc)), message))
     if benchmark := experiment.benchmark:
         found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)
         problems += [Mistake(".".join(map(str, ("benchmark", *loc))), message) for loc, message in found]
@@ -103,6 +106,36 @@ def _context_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tu
         if wanted is not None and wanted >= context:
             loc = ("benchmark", "benchmark_config", "eval_candidate", "sampling_params", "max_tokens")
             yield loc, f"{wanted} leaves no room for a prompt: the model's context is {context}"
+
+
+def _kind_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield what the recipe's kind and adapters ask of rows and model that these have not."""
+    recipe = experiment.recipe
+    if recipe is None:
+        return
+    for loc, dataset_id in referenced_datasets(experiment):
+        facts = world.facts.get(dataset_id.removesuffix(HELD_OUT))
+        if loc[0] != "recipe" or facts is None:
+            continue
+        place = tuple(map(str, loc))
+        if recipe.kind == "sft" and facts.preferences:
+            yield (
+                place,
+                f"{facts.preferences} of the {facts.rows} rows of {dataset_id!r} are prompt+chosen+rejected, for "
+                "preference optimisation: take recipe=dpo_full or dpo_lora, or rows of messages, prompt+completion or "
+                "question+answer",
+            )
+        elif recipe.kind == "dpo" and facts.preferences < facts.rows:
+            yield (
+                place,
+                f"{facts.rows - facts.preferences} of the {facts.rows} rows of {dataset_id!r} are no preferences: "
+                "kind: dpo takes prompt+chosen+rejected",
+            )
+    if isinstance(recipe.algorithm_config, LoraFinetuningConfig) and world.model is not None:
+        roles = roles_of(world.model.shapes) if world.model.shapes else llama_roles(world.model.model_type)
+        for message in roles.mistakes(recipe.algorithm_config) if roles else ():
+            field, _, why = message.partition(": ")
+            yield ("recipe", "algorithm_config", field), why
 
 
 def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:

@@ -39,18 +39,10 @@ class DataConfig(Record):
     validation_dataset_id: Identifier | None = None
     """Data set of the validation loss; `<dataset_id>:held_out` for the rows that hold_out keeps back."""
     packed: Bool | None = False
-    """Several rows in one sequence (not yet)."""
+    """true: batch_size counts sequences of up to recipe.max_length tokens, each filled with whole rows; the rows'
+    positions and attention stay apart."""
     train_on_input: Bool | None = False
     """Loss on the prompt's tokens too."""
-
-    @field_validator("packed")
-    @classmethod
-    def _not_packed(cls, value: bool | None) -> bool | None:
-        if value:
-            raise ValueError(
-                "packing is not available yet: set packed: false (group_by_length: true saves most of the padding)"
-            )
-        return value
 
 
 class OptimizerConfig(Record):
@@ -67,19 +59,16 @@ class OptimizerConfig(Record):
 
 
 class EfficiencyConfig(Record):
-    """Memory for time; each needs an accelerator and is not available yet."""
+    """Memory for time."""
 
     enable_activation_checkpointing: Bool | None = False
+    """Keep only each layer's input and compute the rest again in the backward pass (arXiv:1604.06174)."""
     enable_activation_offloading: Bool | None = False
+    """Hold what the backward pass needs in the machine's memory; needs a CUDA GPU."""
     memory_efficient_fsdp_wrap: Bool | None = False
+    """Under trainer.strategy: fsdp, shard embedding and output layer by themselves too."""
     fsdp_cpu_offload: Bool | None = False
-
-    @field_validator("*")
-    @classmethod
-    def _not_yet(cls, value: bool | None) -> bool | None:
-        if value:
-            raise ValueError("not available yet: set it to false or leave it out")
-        return value
+    """Under trainer.strategy: fsdp, hold the shards in the machine's memory."""
 
 
 class TrainingConfig(Record):
@@ -104,20 +93,36 @@ class TrainingConfig(Record):
 
 
 class LoraFinetuningConfig(Record):
-    """Low-rank adapters (arXiv:2106.09685)."""
+    """Low-rank adapters (arXiv:2106.09685): the model's weights stay as they are, small matrices beside them learn."""
 
     type: Literal["LoRA"] = "LoRA"
     lora_attn_modules: list[Text]
+    """Attention layers that get an adapter: q_proj, k_proj, v_proj, output_proj, or the model's own names; [] for
+    none."""
     apply_lora_to_mlp: Bool
+    """Adapters on every linear layer of the feed-forward blocks."""
     apply_lora_to_output: Bool
+    """An adapter on the output layer."""
     rank: PositiveInt
+    """Rank r of the learned update B·A."""
     alpha: PositiveInt
+    """The update is scaled by alpha / rank."""
     use_dora: Bool | None = False
+    """Learn each weight's magnitude beside its direction (DoRA, arXiv:2402.09353)."""
     quantize_base: Bool | None = False
+    """Hold the weights that stay as they are in 4 bits (NF4, arXiv:2305.14314, section 3); needs bitsandbytes."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> LoraFinetuningConfig:
+        if not (self.lora_attn_modules or self.apply_lora_to_mlp or self.apply_lora_to_output):
+            raise ValueError(
+                "nothing would learn: name lora_attn_modules, or set apply_lora_to_mlp or apply_lora_to_output"
+            )
+        return self
 
 
 class QATFinetuningConfig(Record):
-    """Quantisation-aware training."""
+    """Quantisation-aware training; refused, see docs/training.md."""
 
     type: Literal["QAT"] = "QAT"
     quantizer_name: Text
@@ -125,7 +130,7 @@ class QATFinetuningConfig(Record):
 
 
 class DPOLossType(StrEnum):
-    """Losses of preference optimisation."""
+    """Losses of preference optimisation; their equations stand in llsflow/losses/preference.py."""
 
     SIGMOID = "sigmoid"
     HINGE = "hinge"
@@ -139,6 +144,8 @@ class DPOAlignmentConfig(Record):
     beta: Annotated[float, Field(gt=0)]
     """How far from the reference the policy may go: less is further."""
     loss_type: DPOLossType = DPOLossType.SIGMOID
+    """sigmoid: DPO (arXiv:2305.18290); hinge: SLiC (arXiv:2309.06657); ipo: IPO (arXiv:2310.12036); kto_pair: KTO on
+    pairs (arXiv:2402.01306)."""
 
 
 AlgorithmConfig = Annotated[LoraFinetuningConfig | QATFinetuningConfig, Field(discriminator="type")]
@@ -147,11 +154,15 @@ AlgorithmConfig = Annotated[LoraFinetuningConfig | QATFinetuningConfig, Field(di
 class Recipe(Record):
     """A training recipe: the spec's training_config, and what the spec leaves open."""
 
-    kind: Literal["sft"]
-    """sft: supervised fine-tuning."""
+    kind: Literal["sft", "dpo"]
+    """sft: supervised fine-tuning; dpo: preference optimisation, on rows of prompt, chosen and rejected."""
     training_config: TrainingConfig
     algorithm_config: AlgorithmConfig | None = None
-    """null: full fine-tuning, every weight."""
+    """LoRA: adapters; null: full fine-tuning, every weight."""
+    alignment_config: DPOAlignmentConfig | None = None
+    """The loss of preference optimisation; with kind: dpo, and only there."""
+    export: Literal["merged", "adapter"] = "merged"
+    """What a training of adapters ends with: a whole model with the adapters in its weights, or the adapters alone."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """The learning rate after warm-up: held, or brought to 0 at the last step."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -173,6 +184,10 @@ class Recipe(Record):
     of the same training."""
     validate_every_n_steps: PositiveInt | None = None
     """Optimizer steps between validations; null: at the end of each epoch."""
+    samples_per_validation: NonNegativeInt = 3
+    """How many prompts of the validation set the model answers at each validation, to be read; 0: none."""
+    sample_max_tokens: PositiveInt = 64
+    """Most tokens of such an answer."""
     log_every_n_steps: PositiveInt = 10
     """Optimizer steps between points of the curves."""
     allow_overlap: Bool = False
@@ -180,16 +195,29 @@ class Recipe(Record):
 
     @field_validator("algorithm_config")
     @classmethod
-    def _full_only(cls, value: AlgorithmConfig | None) -> AlgorithmConfig | None:
-        if value is not None:
-            raise ValueError(f"{value.type} is not available yet: set algorithm_config: null (full fine-tuning)")
+    def _no_quantisation_aware(cls, value: AlgorithmConfig | None) -> AlgorithmConfig | None:
+        if isinstance(value, QATFinetuningConfig):
+            raise ValueError(
+                "QAT is not available: its result runs only in torchao's own format, which no Hugging Face folder "
+                "holds; set algorithm_config: null, or LoRA with quantize_base"
+            )
         return value
 
     @model_validator(mode="after")
-    def _grouping_shuffles(self) -> Recipe:
+    def _parts_fit(self) -> Recipe:
         data = self.training_config.data_config
         if self.group_by_length and data and not data.shuffle:
             raise ValueError("group_by_length: true needs shuffle: true, as it changes the order of the rows")
+        if self.group_by_length and data and data.packed:
+            raise ValueError("group_by_length: true has no place beside packed: true, which computes no padding")
+        if self.kind == "dpo" and self.alignment_config is None:
+            raise ValueError("kind: dpo needs alignment_config, for example {beta: 0.1, loss_type: sigmoid}")
+        if self.kind == "dpo" and data and data.train_on_input:
+            raise ValueError("train_on_input: true is for kind: sft; preferences are between answers")
+        if self.kind == "sft" and self.alignment_config is not None:
+            raise ValueError("alignment_config is for kind: dpo: remove it")
+        if self.export == "adapter" and self.algorithm_config is None:
+            raise ValueError("export: adapter needs algorithm_config of type LoRA")
         return self
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from llsflow.steps.context import StepContext
 
 PACKAGE = Path(__file__).parent.parent
-GENERATION = ("models/decode.py", "models/load.py", "models/local.py")
+WEIGHTS = ("models/adapters.py", "models/load.py", "models/roles.py")
+"""What decides the weights that are loaded."""
+GENERATION = (*WEIGHTS, "models/decode.py", "models/local.py")
 """What decides a model's answers."""
 
 
@@ -52,8 +54,17 @@ def code_version(kind: str) -> str:
 STEPS: dict[str, StepKind] = {
     "model": StepKind("llsflow.steps.model", ("models/build.py", "steps/model.py")),
     "prepare": StepKind("llsflow.steps.prepare", ("data", "steps/prepare.py"), retries=2),
-    "train": StepKind("llsflow.steps.train", ("training", "losses", "models/load.py", "steps/train.py")),
-    "export": StepKind("llsflow.steps.export", ("models/load.py", "steps/export.py")),
+    "reference": StepKind(
+        "llsflow.steps.reference",
+        (
+            *("training/reference.py", "training/objectives.py", "training/examples.py", "training/batches.py"),
+            *("losses/supervised.py", "models/segments.py", *WEIGHTS, "steps/reference.py"),
+        ),
+    ),
+    "train": StepKind(
+        "llsflow.steps.train", ("training", "losses", "models/segments.py", *WEIGHTS, "steps/train.py")
+    ),
+    "export": StepKind("llsflow.steps.export", (*WEIGHTS, "steps/export.py")),
     "evaluate": StepKind(
         "llsflow.steps.evaluate",
         ("evals.py", "sampling.py", "scorers", *GENERATION, "steps/evaluate.py"),

@@ -34,7 +34,7 @@ def run(context: StepContext) -> dict[str, Any]:
         facts[part], table = _tokenize(context, part, tokenizer, settings)
         if part == "train":
             _warn(facts[part], source_name(where["data"][part]))
-            shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, facts[part].rows))]
+            shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, len(table.numbers)))]
             home.write_json(context.folder / "preview.json", shown)
     summary = {part: asdict(found) for part, found in facts.items()}
     context.run.log_params(

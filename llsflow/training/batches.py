@@ -1,47 +1,49 @@
 """Which rows make up each optimizer step, as a pure function of the seed: resuming is starting at a later step.
 
-Letters: n rows, b rows in a micro-batch, t tokens of the longest of them.
+What is batched is an example: a row, or a pair of answers to one prompt.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from llsflow.data.tokens import TokenTable
-from llsflow.losses.supervised import next_token_labels
-
-Rows = NDArray[np.int64]
-"""Indices of rows in the table."""
+Examples = NDArray[np.int64]
+"""Indices of examples."""
 
 WINDOW = 64
-"""Batches whose rows are sorted by length together: enough to save nearly all padding, few enough to mix."""
+"""Batches whose examples are sorted by length together: enough to save nearly all padding, few enough to mix."""
+
+PACKED_TOGETHER = 4096
+"""Examples that are packed together: enough to fill the sequences, few enough to mix."""
 
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """What decides the order of the rows."""
+    """What decides the order of the examples."""
 
     batch_size: int
-    accumulation: int
+    """Examples in a micro-batch; packed: sequences."""
+    micro_batches: int
+    """Micro-batches in an optimizer step, on all devices together."""
     shuffle: bool
     group_by_length: bool
     max_steps_per_epoch: int
     """0 or less: the whole epoch."""
     seed: int
+    packed_tokens: int | None = None
+    """Packed: most tokens in a sequence."""
 
 
 @dataclass(frozen=True)
 class StepPlan:
     """The micro-batches of every optimizer step of a training, and where its epochs end."""
 
-    steps: list[list[Rows]]
+    steps: list[list[Examples]]
     epoch_ends: list[int]
     """Number of optimizer steps done when each epoch is over."""
 
@@ -49,10 +51,14 @@ class StepPlan:
         """Return the epoch (from 0) that optimizer step `step` (from 0) belongs to."""
         return int(np.searchsorted(self.epoch_ends, step, side="right"))
 
+    def examples(self) -> Examples:
+        """Return every example that is trained on at all, in order."""
+        return np.unique(np.concatenate([batch for step in self.steps for batch in step]))
+
 
 def plan_steps(lengths: NDArray[np.int64], n_epochs: int, settings: BatchSettings) -> StepPlan:
-    """Return every optimizer step of the training; rows are never dropped, so the last ones may be smaller."""
-    steps: list[list[Rows]] = []
+    """Return every optimizer step of the training; examples are never dropped, so the last ones may be smaller."""
+    steps: list[list[Examples]] = []
     ends: list[int] = []
     for epoch in range(n_epochs):
         batches = list(_epoch_batches(lengths, epoch, settings))
@@ -60,7 +66,8 @@ def plan_steps(lengths: NDArray[np.int64], n_epochs: int, settings: BatchSetting
             # the widest batch first: memory that does not suffice shows at once, and no later batch needs more
             widest = max(range(len(batches)), key=lambda index: int(lengths[batches[index]].max()))
             batches.insert(0, batches.pop(widest))
-        groups = [batches[i : i + settings.accumulation] for i in range(0, len(batches), settings.accumulation)]
+        size = settings.micro_batches
+        groups = [batches[i : i + size] for i in range(0, len(batches), size)]
         if settings.max_steps_per_epoch > 0:
             groups = groups[: settings.max_steps_per_epoch]
         steps += groups
@@ -68,68 +75,56 @@ def plan_steps(lengths: NDArray[np.int64], n_epochs: int, settings: BatchSetting
     return StepPlan(steps, ends)
 
 
-def _epoch_batches(lengths: NDArray[np.int64], epoch: int, settings: BatchSettings) -> Iterator[Rows]:
+def _epoch_batches(lengths: NDArray[np.int64], epoch: int, settings: BatchSettings) -> Iterator[Examples]:
     size = settings.batch_size
-    if not settings.shuffle:
-        order = np.arange(len(lengths))
-        yield from (order[i : i + size] for i in range(0, len(order), size))
-        return
     generator = np.random.default_rng([settings.seed, epoch])
-    order = generator.permutation(len(lengths))
-    if not settings.group_by_length:
+    order = generator.permutation(len(lengths)) if settings.shuffle else np.arange(len(lengths))
+    if settings.packed_tokens is not None:
+        sequences = list(_packed(lengths, order, settings.packed_tokens, generator if settings.shuffle else None))
+        yield from (np.concatenate(sequences[i : i + size]) for i in range(0, len(sequences), size))
+        return
+    if not (settings.shuffle and settings.group_by_length):
         yield from (order[i : i + size] for i in range(0, len(order), size))
         return
     window = size * WINDOW
     for begin in range(0, len(order), window):
-        rows = order[begin : begin + window]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+        examples = order[begin : begin + window]
+        examples = examples[np.argsort(lengths[examples], kind="stable")]
+        batches = [examples[i : i + size] for i in range(0, len(examples), size)]
         yield from (batches[i] for i in generator.permutation(len(batches)))
 
 
-@dataclass  # not frozen: Lightning copies it field by field under bf16-true
-class MicroBatch:
-    """Rows padded on the right to the longest."""
+def _packed(
+    lengths: NDArray[np.int64], order: Examples, most: int, generator: np.random.Generator | None
+) -> Iterator[Examples]:
+    """Yield the examples of each sequence of at most `most` tokens; without a generator the order is kept.
 
-    input_ids: Tensor
-    """int64 [b, t]."""
-    labels: Tensor
-    """int64 [b, t]: what each position predicts, IGNORED where it carries no loss."""
-    rows: list[int]
-    """The rows' numbers in their file, to name them when the loss is not a number."""
-    real_tokens: int
-
-    def to(self, device: torch.device, non_blocking: bool = False) -> MicroBatch:
-        """Return the batch on another device (Lightning calls this)."""
-        ids = self.input_ids.to(device, non_blocking=non_blocking)
-        labels = self.labels.to(device, non_blocking=non_blocking)
-        return MicroBatch(ids, labels, self.rows, self.real_tokens)
-
-
-def collate(table: TokenTable, rows: Rows, pad: int) -> MicroBatch:
-    """Return rows as one padded micro-batch.
-
-    No attention mask is needed: padding stands on the right of a causal model, so no real token sees it.
+    Source: best-fit decreasing, within windows of the shuffled order, as in arXiv:2404.10830, section 3.
     """
-    lengths = table.lengths[rows]
-    ids = torch.full((len(rows), int(lengths.max())), pad, dtype=torch.int64)
-    mask = torch.zeros(ids.shape, dtype=torch.bool)
-    for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        begin = int(table.offsets[row])
-        ids[index, :length] = torch.from_numpy(np.array(table.input_ids[begin : begin + length], dtype=np.int64))
-        mask[index, :length] = torch.from_numpy(np.array(table.loss_mask[begin : begin + length]))
-    numbers = [int(number) for number in table.numbers[rows]]
-    return MicroBatch(ids, next_token_labels(ids, mask), numbers, int(lengths.sum()))
+    if generator is None:
+        begin = tokens = 0
+        for end, length in enumerate(lengths[order]):
+            if tokens + length > most and end > begin:
+                yield order[begin:end]
+                begin, tokens = end, 0
+            tokens += int(length)
+        yield order[begin:]
+        return
+    for begin in range(0, len(order), PACKED_TOGETHER):
+        sequences = _best_fit(lengths, order[begin : begin + PACKED_TOGETHER], most)
+        yield from (np.array(sequences[i]) for i in generator.permutation(len(sequences)))
 
 
-class StepDataset(Dataset[list[MicroBatch]]):
-    """The micro-batches of the optimizer steps from `start` on; one item is one optimizer step."""
-
-    def __init__(self, table: TokenTable, plan: StepPlan, pad: int, start: int = 0) -> None:
-        self.table, self.plan, self.pad, self.start = table, plan, pad, start
-
-    def __len__(self) -> int:
-        return len(self.plan.steps) - self.start
-
-    def __getitem__(self, index: int) -> list[MicroBatch]:
-        return [collate(self.table, rows, self.pad) for rows in self.plan.steps[self.start + index]]
+def _best_fit(lengths: NDArray[np.int64], examples: Examples, most: int) -> list[list[int]]:
+    """Put each example, the longest first, where the least room is left after it."""
+    sequences: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # tokens left, sequence; sorted
+    for example in examples[np.argsort(-lengths[examples], kind="stable")]:
+        length = int(lengths[example])
+        place = bisect_left(room, (length, -1))
+        left, index = room.pop(place) if place < len(room) else (most, len(sequences))
+        if index == len(sequences):
+            sequences.append([])
+        sequences[index].append(int(example))
+        insort(room, (left - length, index))
+    return sequences

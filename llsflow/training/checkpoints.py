@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,9 @@ from llsflow import home
 STATE = "training_state.pt"
 FACTS = "checkpoint.json"
 """Written last: a folder without it is not a checkpoint."""
+
+BEST = "best"
+"""A link to the checkpoint with the least validation loss."""
 
 RESUMABLE = 2
 """So many of the newest checkpoints keep the optimizer: one to go on from, and one more should that be damaged."""
@@ -34,8 +38,12 @@ class Checkpoint:
     metrics: dict[str, Any]
     """epoch, train_loss, validation_loss, perplexity; null: not measured at this step."""
     created_at: datetime
-    resumable: bool
-    """Whether it holds what training needs to go on, not the weights alone."""
+    files: tuple[str, ...]
+
+    @property
+    def resumable(self) -> bool:
+        """Whether it holds what training needs to go on, not the weights alone."""
+        return STATE in self.files
 
 
 def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict[str, Any]) -> Checkpoint:
@@ -59,14 +67,16 @@ def save(folder: Path, step: int, write: Any, state: dict[str, Any], facts: dict
             aside.mkdir(parents=True)
             write(aside)
             torch.save(state, aside / STATE)
-            sizes = {path.name: path.stat().st_size for path in aside.iterdir() if path.is_file()}
-            home.write_json(aside / FACTS, {**facts, "files": sizes})
+            written = [path for path in aside.iterdir() if path.is_file()]
+            facts |= {"files": {path.name: path.stat().st_size for path in written}}
+            facts |= {"checksums": {path.name: _checksum(path) for path in written}}
+            home.write_json(aside / FACTS, facts)
             shutil.rmtree(final, ignore_errors=True)
             aside.rename(final)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    return _read(final, {**facts, "files": sizes})
+    return _read(final, facts)
 
 
 def _read(folder: Path, facts: dict[str, Any]) -> Checkpoint:
@@ -76,7 +86,7 @@ def _read(folder: Path, facts: dict[str, Any]) -> Checkpoint:
         facts.get("epoch", 0),
         facts.get("metrics", {}),
         datetime.fromisoformat(facts["created_at"]),
-        STATE in facts["files"],
+        tuple(sorted(facts["files"])),
     )
 
 
@@ -94,19 +104,56 @@ def _whole(path: Path, sizes: dict[str, int]) -> bool:
     return all((path / name).is_file() and (path / name).stat().st_size == size for name, size in sizes.items())
 
 
+def verified(checkpoint: Checkpoint) -> bool:
+    """Return whether every file of a checkpoint holds what was written."""
+    checksums = (home.read_json(checkpoint.folder / FACTS) or {}).get("checksums", {})
+    return all(
+        _checksum(checkpoint.folder / name) == sum_ for name, sum_ in checksums.items() if name in checkpoint.files
+    )
+
+
+def _checksum(path: Path) -> int:
+    """Return the CRC-32 of a file: against damage, not against an attacker, and faster than any disk."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found = zlib.crc32(block, found)
+    return found
+
+
+def best(found: list[Checkpoint]) -> Checkpoint | None:
+    """Return the checkpoint with the least validation loss, the oldest of equals; None: none was validated."""
+    judged = [one for one in found if one.metrics.get("validation_loss") is not None]
+    return min(judged, key=lambda one: float(one.metrics["validation_loss"]), default=None)
+
+
 def prune(folder: Path, keep: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints (None: remove none), the optimizer from all but the newest two.
+    """Remove all but the newest `keep` checkpoints (None: remove none) and the best by validation, which `best` names.
+
+    All but the newest two lose their optimizer.
 
     What a killed process left aside goes too.
     """
     for path in folder.glob(".step-*"):
         shutil.rmtree(path, ignore_errors=True)
     found = find(folder)
-    gone = found[:-keep] if keep else []
+    marked = best(found)
+    gone = [checkpoint for checkpoint in (found[:-keep] if keep else []) if checkpoint != marked]
     for checkpoint in gone:
         shutil.rmtree(checkpoint.folder, ignore_errors=True)
-    for checkpoint in found[len(gone) : -RESUMABLE]:
-        _drop_state(checkpoint.folder)
+    for checkpoint in found[:-RESUMABLE]:
+        if checkpoint not in gone:
+            _drop_state(checkpoint.folder)
+    if marked is not None:
+        _mark(folder, marked)
+
+
+def _mark(folder: Path, checkpoint: Checkpoint) -> None:
+    """Let the link `best` name the checkpoint."""
+    aside = folder / f".{BEST}.{os.getpid()}"
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(checkpoint.folder.name)
+    aside.replace(folder / BEST)
 
 
 def _drop_state(folder: Path) -> None:

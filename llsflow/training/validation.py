@@ -1,39 +1,54 @@
-"""The loss on rows that are not trained on."""
+"""The objective on examples that are not trained on."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from llsflow.data.tokens import TokenTable
-from llsflow.losses.supervised import IGNORED
-from llsflow.training.batches import collate
-from llsflow.training.sft import SupervisedModule, loss_sum
+from llsflow.training.batches import Examples
+from llsflow.training.examples import ExampleTable
+from llsflow.training.module import StepModule
 
 
-def validation_loss(
-    module: SupervisedModule, trainer: Trainer, table: TokenTable, batches: tuple[int, int, int]
-) -> float:
-    """Return the mean loss over all tokens under loss, in nats.
+def validation_batches(lengths: Any, size: int, most: int) -> list[Examples]:
+    """Return the validation's batches: the first `most` of the data set's own order, or (0) all, by length."""
+    order = np.arange(len(lengths)) if most else np.argsort(lengths, kind="stable")
+    return [order[start : start + size] for start in range(0, len(order), size)][: most or None]
+
+
+def validate(
+    module: StepModule, trainer: Trainer, examples: ExampleTable, batches: list[Examples]
+) -> dict[str, float]:
+    """Return the objective's mean and its other measures', over the tokens under loss or the pairs.
 
     Args:
         module: holds the model; left in training mode.
-        trainer: gives device and precision.
-        table: the validation rows.
-        batches: rows a batch, most batches (0: all), padding token.
+        trainer: gives device, precision and this device's rank.
+        examples: the validation's examples.
+        batches: those to measure, in batches; each device takes its share.
     """
-    size, most, pad = batches
-    order = np.arange(len(table.lengths)) if most else np.argsort(table.lengths, kind="stable")
-    starts = range(0, len(order), size)[: most or None]
-    total, learned = 0.0, 0
+    sums: dict[str, Any] = {"loss": 0.0, "weight": 0.0}
     module.model.train(False)
     try:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for start in starts:
-                batch = collate(table, order[start : start + size], pad).to(module.device)
-                total += float(loss_sum(module.model, batch))
-                learned += int((batch.labels != IGNORED).sum())
+            for batch in batches[trainer.global_rank :: trainer.world_size]:
+                micro = examples.collate(batch).to(module.device)
+                measured = module.settings.objective(module.model, micro)
+                for name, value in {"loss": measured.loss, "weight": micro.weight, **measured.metrics}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
     finally:
         module.model.train()
-    return total / learned
+    if trainer.world_size > 1:  # a device without a batch knows no other measures
+        sums = {name: sums.get(name, 0.0) for name in sorted(_every_name(trainer, sums))}
+        sums = module.over_devices(sums)
+    weight = sums.pop("weight")
+    return {name: value / weight for name, value in sums.items()}
+
+
+def _every_name(trainer: Trainer, sums: dict[str, Any]) -> set[str]:
+    names: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(names, list(sums))
+    return {name for found in names for name in found}

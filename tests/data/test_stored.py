@@ -111,10 +111,9 @@ def test_an_empty_set_cannot_be_used(store: Store) -> None:
         inspect(locate(config("store://d")))
 
 
-def test_preferences_are_refused_where_conversations_are_needed(store: Store) -> None:
+def test_preferences_are_counted(store: Store) -> None:
     put(store, rows=[{"prompt": "a", "chosen": "b", "rejected": "c"}])
-    with pytest.raises(DataError, match=r"data set d:1: prompt.chosen.rejected is for preference optimisation"):
-        inspect(locate(config("store://d")))
+    assert inspect(locate(config("store://d"))).preferences == 1
 
 
 def test_a_set_that_is_deleted_meanwhile_is_told(store: Store) -> None:

@@ -129,7 +129,7 @@ def bad_index(folder: Path) -> None:
         (empty_weights, "(0 bytes) is cut off"),
         (garbled_header, "damaged safetensors header"),
         (no_tokenizer, "holds no tokenizer"),
-        (adapter, "holds an adapter, not a whole model"),
+        (adapter, "names no base_model_name_or_path"),
         (encoder, "names BertForMaskedLM, not a causal language model"),
         (half_config, "is not JSON"),
         (bad_index, "has no weight_map"),

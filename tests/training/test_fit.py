@@ -18,12 +18,15 @@ from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped, TrainingError
 from llsflow.models.build import build
 from llsflow.models.load import load_model, load_tokenizer
+from llsflow.models.segments import use_segments
 from llsflow.schema.models import ModelInit
 from llsflow.schema.training import Recipe, TrainerConfig
 from llsflow.training import checkpoints
-from llsflow.training.batches import collate
-from llsflow.training.fit import FitHooks, FitInputs, FitResult, fit
-from llsflow.training.sft import StepReport, loss_sum
+from llsflow.training.examples import ExampleTable
+from llsflow.training.fit import fit
+from llsflow.training.inputs import FitHooks, FitInputs, FitResult
+from llsflow.training.module import StepReport
+from llsflow.training.objectives import supervised
 from tests.conftest import TWO_LAYERS
 
 
@@ -56,7 +59,7 @@ def run(folder: Path, tiny: Path, used: Recipe, hooks: FitHooks | None = None, *
         "model": str(tiny),
         "load": {},
         "tokenizer": load_tokenizer(tiny),
-        "train": rows(),
+        "train": ExampleTable(rows()),
         "validation": None,
         "recipe": used,
         "trainer": TrainerConfig(accelerator="cpu"),
@@ -145,7 +148,7 @@ def test_every_checkpoint_stays_and_is_told_with_its_own_metrics(tiny_folder: Pa
     told: list[checkpoints.Checkpoint] = []
     seen: list[float] = []
     hooks = FitHooks(on_checkpoint=told.append, on_step=lambda report, total: seen.append(report.loss))
-    result = run(tmp_path, tiny_folder, used, hooks, validation=rows(9, 1))
+    result = run(tmp_path, tiny_folder, used, hooks, validation=ExampleTable(rows(9, 1)))
     assert [(checkpoint.step, checkpoint.epoch) for checkpoint in told] == [(3, 0), (6, 0), (9, 1), (12, 1)]
     found = checkpoints.find(tmp_path / "checkpoints")
     assert [checkpoint.folder for checkpoint in found] == [checkpoint.folder for checkpoint in told]
@@ -159,7 +162,7 @@ def test_every_checkpoint_stays_and_is_told_with_its_own_metrics(tiny_folder: Pa
         assert checkpoint.metrics["validation_loss"] == val.get(checkpoint.step)
         loss = checkpoint.metrics["validation_loss"]
         assert checkpoint.metrics["perplexity"] == (None if loss is None else pytest.approx(np.exp(loss)))
-    assert set(val) == {6, 12}
+    assert set(val) == {0, 6, 12}
 
 
 def test_a_run_that_goes_on_tells_the_checkpoints_that_are_there(tiny_folder: Path, tmp_path: Path) -> None:
@@ -189,18 +192,30 @@ def _copy(value: dict[str, Any]) -> dict[str, Any]:
     return {name: dict(inner) for name, inner in value.items()}
 
 
-def test_the_loss_is_transformers_own(tiny_folder: Path) -> None:
-    """Right padding without a mask, and logits of chosen positions only, against the model's own loss with both."""
+@pytest.mark.parametrize("flat", [True, False])
+def test_the_loss_is_transformers_own(tiny_folder: Path, flat: bool) -> None:
+    """Rows one after another, or padded without a mask, against the model's own loss with mask and all logits."""
     model = load_model(str(tiny_folder))
     table = rows(6)
-    batch = collate(table, np.arange(6), pad=0)
-    mask = torch.tensor([[1] * n + [0] * (batch.input_ids.shape[1] - n) for n in table.lengths])
-    labels = torch.full_like(batch.labels, -100)
-    labels[:, 1:] = batch.labels[:, :-1]
+    reference = model(**_padded_by_hand(table)).loss.detach()
+    if flat:
+        assert use_segments(model)
+    batch = ExampleTable(table).collate(np.arange(6))
     with torch.no_grad():
-        reference = model(input_ids=batch.input_ids, attention_mask=mask, labels=labels).loss
-        mine = loss_sum(model, batch) / (batch.labels != -100).sum()
+        mine = supervised(model, batch).loss / batch.weight
     assert float(mine) == pytest.approx(float(reference), rel=1e-5)
+
+
+def _padded_by_hand(table: TokenTable) -> dict[str, torch.Tensor]:
+    shape = (len(table.lengths), int(table.lengths.max()))
+    ids, mask, labels = (torch.full(shape, fill) for fill in (0, 0, -100))
+    for row, (begin, length) in enumerate(zip(table.offsets, table.lengths, strict=False)):
+        span = slice(int(begin), int(begin + length))
+        ids[row, :length] = torch.from_numpy(table.input_ids[span].astype(np.int64))
+        mask[row, :length] = 1
+        learned = torch.from_numpy(table.loss_mask[span])
+        labels[row, :length] = torch.where(learned, ids[row, :length], -100)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
 def test_the_loss_falls_and_every_row_counts(tiny_folder: Path, tmp_path: Path) -> None:
@@ -227,12 +242,12 @@ def test_gradients_are_clipped(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 def test_validation_at_each_epochs_end_and_its_limit(tiny_folder: Path, tmp_path: Path) -> None:
-    result = run(tmp_path / "a", tiny_folder, recipe(training={"max_validation_steps": None}), validation=rows(9, 1))
-    assert [step for step, _ in result.curves["val/loss"]] == [6, 12]
-    limited = run(tmp_path / "b", tiny_folder, recipe(training={"max_validation_steps": 1}), validation=rows(9, 1))
+    result = run(tmp_path / "a", tiny_folder, recipe(training={"max_validation_steps": None}), validation=ExampleTable(rows(9, 1)))
+    assert [step for step, _ in result.curves["val/loss"]] == [0, 6, 12]
+    limited = run(tmp_path / "b", tiny_folder, recipe(training={"max_validation_steps": 1}), validation=ExampleTable(rows(9, 1)))
     assert limited.curves["val/loss"] != result.curves["val/loss"]
-    every = run(tmp_path / "c", tiny_folder, recipe(validate_every_n_steps=5), validation=rows(9, 1))
-    assert [step for step, _ in every.curves["val/loss"]] == [5, 10, 12]
+    every = run(tmp_path / "c", tiny_folder, recipe(validate_every_n_steps=5), validation=ExampleTable(rows(9, 1)))
+    assert [step for step, _ in every.curves["val/loss"]] == [0, 5, 10, 12]
 
 
 @pytest.mark.parametrize("precision", ["mixed", "true"])

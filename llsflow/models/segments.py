@@ -1,0 +1,230 @@
+"""Rows one after another in one sequence without padding, each as if it were alone.
+
+Every layer but attention works on single tokens, so it need not know where a row ends. Attention does: it is given
+the rows' borders, spreads its rows to a padded batch of their own, and brings the result back. So padding costs
+attention alone, whatever the rows' lengths, and a row never sees another.
+
+Letters: n rows, t tokens of all of them, h heads, d head size, l longest row of a bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+NAME = "llsflow_segments"
+"""What the attention is called in transformers' registry."""
+
+BUCKETS = 4
+"""Most calls of the attention kernel for one layer."""
+
+TOLERANCE = 1e-3
+"""Largest difference of the logits, as a share of their spread, between a row alone and the same among others."""
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Rows of like length, padded to the longest of them for attention."""
+
+    rows: int
+    longest: int
+    spread: Tensor
+    """int64 [rows · longest]: which token of the sequence stands there; padding repeats the first."""
+    back: Tensor
+    """int64 [tokens of the bucket]: where each of them stands in the padded rows."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where the rows of one sequence end."""
+
+    lengths: tuple[int, ...]
+    positions: Tensor
+    """int64 [1, t]: each token's place in its own row."""
+    buckets: tuple[Bucket, ...]
+    order: Tensor
+    """int64 [t]: brings the buckets' tokens, one bucket after another, into the sequence's order."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Segments:
+        """Return the borders of rows of these lengths, in this order."""
+        sizes = np.asarray(lengths, dtype=np.int64)
+        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        made, tokens = [], []
+        for rows in _groups(sizes):
+            longest = int(sizes[rows].max())
+            place = np.arange(longest)
+            inside = place[None, :] < sizes[rows][:, None]
+            token = np.where(inside, starts[rows][:, None] + place, starts[rows][:, None])
+            made.append(Bucket(len(rows), longest, _tensor(token.ravel()), _tensor(np.flatnonzero(inside))))
+            tokens.append(token[inside])
+        positions = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
+        order = np.argsort(np.concatenate(tokens), kind="stable")
+        return cls(tuple(int(size) for size in sizes), _tensor(positions)[None], tuple(made), _tensor(order))
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Segments:
+        """Return the borders on another device."""
+        buckets = tuple(
+            Bucket(b.rows, b.longest, b.spread.to(device, non_blocking=non_blocking), b.back.to(device))
+            for b in self.buckets
+        )
+        return Segments(self.lengths, self.positions.to(device), buckets, self.order.to(device))
+
+
+def _tensor(values: NDArray[Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.int64))
+
+
+def _groups(sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Return the rows in at most BUCKETS groups, cut so that the fewest scores of padding are computed."""
+    order = np.argsort(sizes, kind="stable")
+    areas = sizes[order] ** 2
+    groups = [order]
+    while len(groups) < BUCKETS:
+        best = max(range(len(groups)), key=lambda index: _saved(sizes[groups[index]])[0])
+        saved, cut = _saved(sizes[groups[best]])
+        if saved < 0.25 * int(areas.sum()):
+            break
+        groups[best : best + 1] = [groups[best][:cut], groups[best][cut:]]
+    return groups
+
+
+def _saved(sizes: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the attention scores that the best cut of sorted rows saves, and where it is."""
+    if len(sizes) < 2:
+        return 0, 0
+    shorter = np.arange(1, len(sizes))
+    saved = shorter * (sizes[-1] ** 2 - sizes[:-1] ** 2)
+    best = int(np.argmax(saved))
+    return int(saved[best]), best + 1
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    segments: Segments | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Return causal attention within each row, [1, t, h, d].
+
+    Args:
+        module: the attention layer.
+        query: [1, h, t, d].
+        key: [1, g, t, d]; g key-value heads.
+        value: as key.
+        attention_mask: not used: `segments` says which tokens see which.
+        scaling: factor of the scores; null: 1 / √d.
+        dropout: share of the weights that is dropped.
+        sliding_window: how many tokens back a token sees; null: all.
+        segments: the rows' borders.
+        kwargs: what changes the scores otherwise is refused.
+
+    Raises:
+        NotImplementedError: the model's attention does more than this one.
+    """
+    if segments is None or any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
+        raise NotImplementedError(f"{type(module).__name__} does more than attention within rows")
+    grouped = query.shape[1] != key.shape[1]
+    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
+    outputs = []
+    for bucket in segments.buckets:
+        shape = (bucket.rows, bucket.longest)
+        spread = [x.index_select(0, bucket.spread).unflatten(0, shape).transpose(1, 2) for x in flat]
+        window = _window(bucket.longest, sliding_window, query.device)
+        output = functional.scaled_dot_product_attention(
+            *spread, attn_mask=window, is_causal=window is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+        )
+        outputs.append(output.transpose(1, 2).flatten(0, 1).index_select(0, bucket.back))
+    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    return joined.index_select(0, segments.order)[None], None
+
+
+def _window(longest: int, size: int | None, device: torch.device) -> Tensor | None:
+    """Return which tokens see which, bool [l, l]; None where every token sees all before it."""
+    if size is None or longest <= size:
+        return None
+    seen = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
+    return seen.triu(1 - size)
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, lambda *args, **kwargs: None)
+
+
+def use_segments(model: PreTrainedModel) -> bool:
+    """Have the model run rows one after another, where that gives what each alone gives; else leave it as it was.
+
+    Found out by trying, on a few tokens: an architecture may count positions by itself, keep a state from token to
+    token, or do more in its attention than it tells.
+    """
+    text = model.config.get_text_config()
+    layers = set(getattr(text, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if layers or getattr(text, "attention_chunk_size", None):  # would show on rows longer than the probe's only
+        return False
+    before, training = model.config._attn_implementation, model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in _probe(model)]
+            model.set_attn_implementation(NAME)
+            together = _joined_logits(model)
+    except Exception:  # noqa: BLE001 - whatever an architecture makes of it, it is not this
+        together = None
+    finally:
+        model.train(training)
+    if together is not None and _close(torch.cat(alone), together):
+        return True
+    model.set_attn_implementation(before)
+    return False
+
+
+def _probe(model: PreTrainedModel) -> list[Tensor]:
+    ids = torch.arange(9, device=model.device) % int(model.config.get_text_config().vocab_size)
+    return [ids[:4], ids[4:]]
+
+
+def _joined_logits(model: PreTrainedModel) -> Tensor:
+    rows = _probe(model)
+    segments = Segments.of([len(row) for row in rows]).to(model.device)
+    logits: Tensor = model(
+        input_ids=torch.cat(rows)[None], position_ids=segments.positions, segments=segments, use_cache=False
+    ).logits
+    return logits[0]
+
+
+def _close(alone: Tensor, together: Tensor) -> bool:
+    if alone.shape != together.shape:
+        return False
+    spread = float(alone.float().std()) or 1.0
+    rounding = 16 * torch.finfo(alone.dtype).eps
+    return float((alone.float() - together.float()).abs().max()) <= max(TOLERANCE, rounding) * spread
+
+
+@contextmanager
+def ordinary_attention(model: Any) -> Iterator[None]:
+    """While open, the model's attention is that of transformers, which generates with a cache."""
+    if model.config._attn_implementation != NAME:
+        yield
+        return
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(NAME)

@@ -1,0 +1,173 @@
+"""The Lightning module: one Lightning batch is one device's share of an optimizer step, made of its micro-batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from llsflow.errors import TrainingError
+from llsflow.schema.training import OptimizerConfig
+from llsflow.training.examples import MicroBatch, StepShare
+from llsflow.training.objectives import Objective
+from llsflow.training.optimizers import build_optimizer, gradient_norm, learning_rate
+
+TOLD_ROWS = 16
+"""So many rows are named when the loss is not a number."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimizer step did, on all devices together."""
+
+    step: int
+    """Optimizer steps done, from 1."""
+    loss: float
+    """Mean over the step's tokens under loss, in nats; of preferences, over its pairs."""
+    lr: float
+    gradient_norm: float
+    tokens: int
+    seconds: float
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What else the objective measures: means over the pairs."""
+
+
+@dataclass(frozen=True)
+class ModuleSettings:
+    """What the module needs besides the model."""
+
+    objective: Objective
+    optimizer: OptimizerConfig
+    schedule: str
+    clip: float | None
+    total_steps: int
+    offload_activations: bool = False
+    """Whether activations wait in the machine's memory for the backward pass."""
+
+
+class StepModule(LightningModule):
+    """Training by manual optimisation, so that a step is exactly the spec's step.
+
+    The loss of a step is the mean over all tokens under loss (or pairs) of all its micro-batches on all devices, as
+    if they were one batch; Lightning's own accumulation would average the micro-batches' means instead.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        settings: ModuleSettings,
+        done: int,
+        on_step: Callable[[StepReport], None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model = model
+        self.settings = settings
+        self.done = done
+        self.on_step = on_step
+        self.stopping = stopping
+        self.stop = False
+        """Whether any device was asked to stop: the same on all of them."""
+        self._norm = 0.0
+
+    def configure_optimizers(self) -> Optimizer:
+        """Return the optimizer over the weights that learn."""
+        return build_optimizer(self.model.parameters(), self.settings.optimizer)
+
+    def transfer_batch_to_device(
+        self,
+        batch: StepShare,
+        device: torch.device,
+        dataloader_idx: int,
+    ) -> StepShare:
+        """Move each micro-batch."""
+        return batch.to(device)
+
+    def training_step(self, batch: StepShare, batch_idx: int) -> None:
+        """Do one optimizer step."""
+        began = time.perf_counter()
+        mine = batch.micro_batches
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # noqa: S101 - configure_optimizers gives one
+        lr = learning_rate(self.done, self.settings.total_steps, self.settings.optimizer, self.settings.schedule)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        counts = {"weight": sum(m.weight for m in mine), "tokens": sum(m.tokens for m in mine if m.weight)}
+        weight = self.over_devices(counts)
+        losses, sums = self._backward(mine, weight["weight"])
+        self.stop = bool(self.stopping())
+        told = self.over_devices({**sums, "loss": losses.sum(), "stop": float(self.stop)})
+        self.stop = told.pop("stop") > 0
+        loss = told.pop("loss") / weight["weight"]
+        if not math.isfinite(loss):
+            self._refuse(mine, losses, loss, lr)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.done += 1
+        means = {name: value / weight["weight"] for name, value in told.items()}
+        seconds = time.perf_counter() - began
+        self.on_step(StepReport(self.done, loss, lr, self._norm, int(weight["tokens"]), seconds, means))
+
+    def _backward(self, batch: list[MicroBatch], weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the gradients, and return each micro-batch's summed loss and the sums of the other measures."""
+        losses, sums = [], dict[str, Tensor]()
+        # devices' gradients are averaged, the loss is a sum over all of them
+        scale = self.trainer.world_size / weight
+        for index, micro in enumerate(batch):
+            idle = micro.weight == 0
+            with self._saved_tensors(), self._apart(index < len(batch) - 1):
+                part = self.settings.objective(self.model, micro)
+                self.manual_backward(part.loss * (0.0 if idle else scale))
+            losses.append(part.loss.detach().double() * (not idle))
+            for name, value in part.metrics.items():
+                sums[name] = sums.get(name, value.new_zeros(())) + value * (not idle)
+        return torch.stack(losses), sums
+
+    def _apart(self, more: bool) -> AbstractContextManager[None]:
+        """Keep the gradients of all but the last micro-batch on their device, so that they are exchanged once."""
+        wrapped = self.trainer.strategy.model
+        return wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext()
+
+    def _saved_tensors(self) -> AbstractContextManager[Any]:
+        if self.settings.offload_activations:
+            return torch.autograd.graph.save_on_cpu(pin_memory=True)
+        return nullcontext()
+
+    def over_devices(self, values: dict[str, Any]) -> dict[str, float]:
+        """Return each value's sum over all devices."""
+        stacked = torch.stack([torch.as_tensor(value, dtype=torch.float64).cpu() for value in values.values()])
+        if self.trainer.world_size > 1:
+            stacked = self.trainer.strategy.reduce(stacked.to(self._exchanged_on), reduce_op="sum").cpu()
+        return dict(zip(values, stacked.tolist(), strict=True))
+
+    @property
+    def _exchanged_on(self) -> torch.device:
+        return self.device if self.device.type == "cuda" else torch.device("cpu")
+
+    def _refuse(self, batch: Iterable[MicroBatch], losses: Tensor, loss: float, lr: float) -> None:
+        broken = [micro for micro, one in zip(batch, losses, strict=True) if not math.isfinite(float(one))]
+        rows = sorted({row for micro in broken or batch for row in micro.rows})
+        more = "…" if len(rows) > TOLD_ROWS else ""
+        raise TrainingError(
+            f"the loss of step {self.done + 1} is {loss}: lower the learning rate (it was {lr:.3g}), or look "
+            f"at the step's rows {', '.join(map(str, rows[:TOLD_ROWS]))}{more}"
+        )
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip: Lightning calls this once the gradients are unscaled, whatever the precision."""
+        norm = gradient_norm(self.model.parameters())
+        if self.settings.clip is not None:
+            nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip, norm)
+        self._norm = float(norm)
