@@ -53,7 +53,9 @@ def preference_row(row: Row) -> Preference:
     """
     if row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES) is not PREFERENCES:
         found = ", ".join(map(str, row))
-        raise ValueError(f"columns are {found}: preference optimisation (recipe.kind: dpo) takes prompt+chosen+rejected")
+        raise ValueError(
+            f"columns are {found}: preference optimisation (recipe.kind: dpo) takes prompt+chosen+rejected"
+        )
     return preference(row)
 
 

@@ -69,6 +69,15 @@ class TokenTable:
     numbers: NDArray[np.int64]
     """Shape [n]: the row's number in its file."""
 
+    folder: Path | None = None
+    """Where the arrays are mapped from."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process by name where that is enough: mapped arrays would be copied."""
+        if self.folder is not None:
+            return (TokenTable.load, (self.folder,))
+        return (TokenTable, tuple(getattr(self, name) for name in _ARRAYS))
+
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each row, shape [n]."""
@@ -83,7 +92,8 @@ class TokenTable:
     @classmethod
     def load(cls, folder: Path) -> TokenTable:
         """Map the arrays from disk: opening a large table costs nothing."""
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS})
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS}
+        return cls(**arrays, folder=folder)
 
 
 _ARRAYS = ("input_ids", "loss_mask", "offsets", "numbers")

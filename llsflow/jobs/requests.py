@@ -6,6 +6,7 @@ import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -59,34 +60,73 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
         ConflictError: the job's name is that of a model.
         NotFoundError: data sets and a model that are not there.
     """
-    mistakes = [*_name_mistakes(request.job_uuid), *_search_mistakes(request.hyperparam_search_config)]
+    mistakes = []
     model_id = request.model or server.default_model
     if model_id is None:
         mistakes.append(Mistake("model", f"is missing: known are {_known(names.models())}"))
-    data = request.training_config.data_config
-    if data is None:
-        mistakes.append(Mistake("training_config.data_config", "is missing: a training job needs its data"))
     copy_to = _model_folder(request.checkpoint_dir)
     if request.checkpoint_dir and copy_to is None:
         message = f"found {request.checkpoint_dir!r}, allowed: a folder below {_models()}, or a relative path"
         mistakes.append(Mistake("checkpoint_dir", message))
+    recipe = {
+        "kind": "sft",
+        "algorithm_config": request.algorithm_config,
+        "checkpoint_dir": str(copy_to) if copy_to else None,
+    }
+    started = _Start(model_id, "model", recipe, "Fine-tuning job of the API.")
+    return _training(request, started, server, names, mistakes)
+
+
+def preference_optimisation(request: PreferenceOptimizeRequest, server: ServerConfig, names: Names) -> Experiment:
+    """Return the experiment of a job of preference optimisation, which trains every weight.
+
+    Raises:
+        ConfigError: everything in the request that cannot be done, at once.
+        ConflictError: the job's name is that of a model.
+        NotFoundError: data sets and a model that are not there.
+    """
+    recipe = {"kind": "dpo", "alignment_config": request.algorithm_config.model_dump(mode="json")}
+    started = _Start(request.finetuned_model, "finetuned_model", recipe, "Preference optimisation job of the API.")
+    return _training(request, started, server, names, [])
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a training job starts from, and how."""
+
+    model_id: str | None
+    place: str
+    """Where the request names the model."""
+    recipe: dict[str, Any]
+    description: str
+
+
+def _training(
+    request: SupervisedFineTuneRequest | PreferenceOptimizeRequest,
+    start: _Start,
+    server: ServerConfig,
+    names: Names,
+    mistakes: list[Mistake],
+) -> Experiment:
+    mistakes += [*_name_mistakes(request.job_uuid), *_search_mistakes(request.hyperparam_search_config)]
+    data = request.training_config.data_config
+    if data is None:
+        mistakes.append(Mistake("training_config.data_config", "is missing: a training job needs its data"))
     tracking, every = _logging(request.logger_config, mistakes)
     recipe = _made(
         Recipe,
         {
-            "kind": "sft",
+            **start.recipe,
             "training_config": request.training_config.model_dump(mode="json"),
-            "algorithm_config": request.algorithm_config,
             "checkpoint_every_n_steps": server.jobs.checkpoint_every_n_steps,
             "keep_checkpoints": None,
-            "checkpoint_dir": str(copy_to) if copy_to else None,
             **every,
         },
         mistakes,
     )
     wanted = [name for name in (data.dataset_id, data.validation_dataset_id) if name] if data else []
-    missing = _missing(model_id, wanted, names)
-    if mistakes or model_id is None or recipe is None or tracking is None:
+    missing = _missing((start.place, start.model_id), wanted, names)
+    if mistakes or start.model_id is None or recipe is None or tracking is None:
         raise ConfigError([*mistakes, *missing])
     if missing:
         raise NotFoundError("\n".join(mistake.message for mistake in missing))
@@ -99,26 +139,14 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
     return _checked(
         Experiment(
             name=request.job_uuid,
-            description="Fine-tuning job of the API.",
-            model=known_model(model_id, names),
+            description=start.description,
+            model=known_model(start.model_id, names),
             dataset=training,
             datasets=datasets,
             recipe=recipe,
             tracking=tracking,
         )
     )
-
-
-def preference_optimisation(request: PreferenceOptimizeRequest, names: Names) -> Experiment:
-    """Refuse the job, with everything else that is wrong with it.
-
-    Raises:
-        ConfigError: always: preference optimisation is not available yet.
-        NotFoundError: the model to start from is not there.
-    """
-    known_model(request.finetuned_model, names)
-    message = "preference optimisation is not available yet: use supervised-fine-tune"
-    raise ConfigError([*_search_mistakes(request.hyperparam_search_config), Mistake("algorithm_config", message)])
 
 
 def evaluation(
@@ -220,13 +248,15 @@ def _datasets(dataset_ids: Sequence[str], names: Names) -> dict[str, DatasetConf
     return {base: known_dataset(base, names) for base in bases}
 
 
-def _missing(model_id: str | None, dataset_ids: Sequence[str], names: Names) -> list[Mistake]:
+def _missing(model: tuple[str, str | None], dataset_ids: Sequence[str], names: Names) -> list[Mistake]:
+    """Return what is not there; `model` is its place in the request and its name."""
     asked: list[tuple[str, Callable[[], object]]] = [
         (place, functools.partial(known_dataset, dataset_id.removesuffix(HELD_OUT), names))
         for place, dataset_id in zip(DATASET_PLACES, dataset_ids, strict=False)
     ]
+    place, model_id = model
     if model_id is not None:
-        asked.append(("model", functools.partial(known_model, model_id, names)))
+        asked.append((place, functools.partial(known_model, model_id, names)))
     found = []
     for place, look in asked:
         try:

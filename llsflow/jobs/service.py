@@ -79,14 +79,16 @@ class JobsService:
         return self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment)
 
     def optimize(self, request: PreferenceOptimizeRequest) -> StoredJob:
-        """Start a job of preference optimisation: not available yet.
+        """Start a job of preference optimisation; the same request again is the same job.
 
         Raises:
-            ConfigError: always, with the reason.
+            ConflictError: the job_uuid is taken by a different request.
+            ConfigError, DataError, NotFoundError: it cannot be done, and why.
+            UnavailableError: nobody can take jobs now.
         """
 
         def experiment() -> Experiment:
-            return requests.preference_optimisation(request, self.names)
+            return requests.preference_optimisation(request, self.server, self.names)
 
         return self._start(TRAINING, request.job_uuid, request.model_dump(mode="json"), experiment)
 

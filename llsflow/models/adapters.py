@@ -95,8 +95,9 @@ def load_merged(
         model_folder(base, base_revision), "fp32", revision=base_revision, trust_remote_code=trust_remote_code
     )
     adapted: Any = attach_saved(model, folder, trainable=False)
-    merged: PreTrainedModel = adapted.merge_and_unload()
-    return merged.to(device=torch.device(device), dtype=torch_dtype(dtype)).eval()  # type: ignore[call-overload]
+    merged: Any = adapted.merge_and_unload()
+    ready: PreTrainedModel = merged.to(device=torch.device(device), dtype=torch_dtype(dtype)).eval()
+    return ready
 
 
 def save_adapter(
@@ -127,7 +128,7 @@ def parameters_of(model: nn.Module) -> tuple[int, int]:
 
 def _output_name(model: Any) -> str:
     output = model.get_output_embeddings()
-    return next(name for name, module in model.named_modules() if module is output)
+    return str(next(name for name, module in model.named_modules() if module is output))
 
 
 def _untie(model: Any) -> None:
@@ -151,4 +152,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-

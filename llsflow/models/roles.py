@@ -93,5 +93,3 @@ def llama_roles(model_type: str) -> Roles | None:
 
 def _leaf(path: str) -> str:
     return path.rsplit(".", 1)[-1]
-
-

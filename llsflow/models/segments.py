@@ -146,10 +146,10 @@ def attention(
     outputs = []
     for bucket in segments.buckets:
         shape = (bucket.rows, bucket.longest)
-        spread = [x.index_select(0, bucket.spread).unflatten(0, shape).transpose(1, 2) for x in flat]
+        q, k, v = (x.index_select(0, bucket.spread).view(*shape, *x.shape[1:]).transpose(1, 2) for x in flat)
         window = _window(bucket.longest, sliding_window, query.device)
         output = functional.scaled_dot_product_attention(
-            *spread, attn_mask=window, is_causal=window is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
+            q, k, v, attn_mask=window, is_causal=window is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
         )
         outputs.append(output.transpose(1, 2).flatten(0, 1).index_select(0, bucket.back))
     joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
@@ -179,13 +179,13 @@ def use_segments(model: PreTrainedModel) -> bool:
     if layers or getattr(text, "attention_chunk_size", None):  # would show on rows longer than the probe's only
         return False
     before, training = model.config._attn_implementation, model.training
-    model.eval()
+    model.train(False)
     try:
         with torch.no_grad():
             alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in _probe(model)]
             model.set_attn_implementation(NAME)
             together = _joined_logits(model)
-    except Exception:  # noqa: BLE001 - whatever an architecture makes of it, it is not this
+    except Exception:
         together = None
     finally:
         model.train(training)

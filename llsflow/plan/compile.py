@@ -25,7 +25,7 @@ UNKEYED_RECIPE = (
 ORDER = ("n_epochs", "max_steps_per_epoch", "gradient_accumulation_steps")
 """Fields of a training_config that decide which examples are trained on at all, when an epoch is cut short."""
 
-UNKEYED_TRAINER = ("num_threads",)
+UNKEYED_TRAINER = ("num_threads", "num_workers")
 UNKEYED_BENCHMARK = ("batch_size", "metadata")
 
 
@@ -237,7 +237,7 @@ class _Compiler:
             "trained": {
                 **config.model_dump(mode="json", include=set(ORDER)),
                 **data.model_dump(mode="json", include={"batch_size", "shuffle", "packed"}),
-                **recipe.model_dump(mode="json", include={"group_by_length", "max_length"}),
+                **recipe.model_dump(mode="json", include={"group_by_length", "packed_length"}),
                 "devices": trainer.devices,
                 "seed": experiment.seed,
             }

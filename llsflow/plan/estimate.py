@@ -45,12 +45,15 @@ def cost_of(world: World, dataset_id: str, exact_tokens: int | None = None) -> C
     return Cost(parameters, tokens / facts.rows)
 
 
-def optimizer_steps(rows: int, recipe: Recipe) -> int:
+def optimizer_steps(rows: int, recipe: Recipe, cost: Cost, devices: int = 1) -> int:
     """Return the optimizer steps of a training on so many rows."""
     config = recipe.training_config
     assert config.data_config is not None  # noqa: S101 - cross_checks refused it
-    batches = math.ceil(rows / config.data_config.batch_size)
-    steps = math.ceil(batches / config.gradient_accumulation_steps)
+    sequences = rows
+    if config.data_config.packed:
+        sequences = math.ceil(rows * cost.tokens_per_row / recipe.packed_length)
+    batches = math.ceil(sequences / config.data_config.batch_size)
+    steps = math.ceil(batches / (config.gradient_accumulation_steps * devices))
     if config.max_steps_per_epoch > 0:
         steps = min(steps, config.max_steps_per_epoch)
     return steps * config.n_epochs
@@ -82,12 +85,15 @@ def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
     config = recipe.training_config
     assert config.data_config is not None  # noqa: S101 - cross_checks refused it
     rows = world.rows(config.data_config.dataset_id)
-    steps = optimizer_steps(rows, recipe)
-    seen = min(steps * config.data_config.batch_size * config.gradient_accumulation_steps, rows * config.n_epochs)
+    devices = experiment.trainer.devices
+    steps = optimizer_steps(rows, recipe, cost, devices)
+    a_sequence = recipe.packed_length / cost.tokens_per_row if config.data_config.packed else 1
+    a_step = config.data_config.batch_size * config.gradient_accumulation_steps * devices * a_sequence
+    seen = min(round(steps * a_step), rows * config.n_epochs)
     tokens = round(seen * cost.tokens_per_row)
     parameters = cost.parameters
     held = BYTES[config.dtype or "fp32"] if experiment.trainer.precision == "true" else 4
-    batch_tokens = config.data_config.batch_size * cost.tokens_per_row
+    batch_tokens = config.data_config.batch_size * a_sequence * cost.tokens_per_row
     return Estimate(
         rows=seen,
         tokens=tokens,

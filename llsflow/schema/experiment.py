@@ -76,6 +76,8 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
         for field in ("data_config", "optimizer_config"):
             if getattr(training, field) is None:
                 yield ("recipe", "training_config", field), "needed to train: it is null"
+        for place, sentence in experiment.recipe.checks():
+            yield ("recipe", *place), sentence
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
     if experiment.benchmark:

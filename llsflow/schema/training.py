@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -39,7 +40,7 @@ class DataConfig(Record):
     validation_dataset_id: Identifier | None = None
     """Data set of the validation loss; `<dataset_id>:held_out` for the rows that hold_out keeps back."""
     packed: Bool | None = False
-    """true: batch_size counts sequences of up to recipe.max_length tokens, each filled with whole rows; the rows'
+    """true: batch_size counts sequences, each filled with whole rows up to recipe.packed_length tokens; the rows'
     positions and attention stay apart."""
     train_on_input: Bool | None = False
     """Loss on the prompt's tokens too."""
@@ -169,6 +170,8 @@ class Recipe(Record):
     """Largest 2-norm of the gradient; null: no clipping."""
     max_length: PositiveInt | None = None
     """Most tokens in a row; null: the model's context."""
+    packed_length: PositiveInt = 2048
+    """Most tokens of a sequence when the rows are packed; a longer row has a sequence for itself."""
     overlong: Literal["refuse", "truncate", "drop"] = "refuse"
     """What happens to a row over max_length; the number of rows is always told."""
     group_by_length: Bool = False
@@ -203,22 +206,27 @@ class Recipe(Record):
             )
         return value
 
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Recipe:
+    def checks(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Yield the place and the sentence of every mistake between the recipe's parts."""
         data = self.training_config.data_config
-        if self.group_by_length and data and not data.shuffle:
-            raise ValueError("group_by_length: true needs shuffle: true, as it changes the order of the rows")
-        if self.group_by_length and data and data.packed:
-            raise ValueError("group_by_length: true has no place beside packed: true, which computes no padding")
+        if data and self.group_by_length and not data.shuffle:
+            yield ("group_by_length",), "true needs shuffle: true, as it changes the order of the rows"
+        if data and self.group_by_length and data.packed:
+            yield ("group_by_length",), "true has no place beside packed: true: batches of whole sequences are alike"
+        if data and self.kind == "dpo" and data.train_on_input:
+            yield (
+                ("training_config", "data_config", "train_on_input"),
+                "true is for kind: sft: preferences are between answers",
+            )
         if self.kind == "dpo" and self.alignment_config is None:
-            raise ValueError("kind: dpo needs alignment_config, for example {beta: 0.1, loss_type: sigmoid}")
-        if self.kind == "dpo" and data and data.train_on_input:
-            raise ValueError("train_on_input: true is for kind: sft; preferences are between answers")
+            yield (
+                ("kind",),
+                "dpo needs alignment_config, for example {beta: 0.1, loss_type: sigmoid}; recipe=dpo_full has one",
+            )
         if self.kind == "sft" and self.alignment_config is not None:
-            raise ValueError("alignment_config is for kind: dpo: remove it")
+            yield ("alignment_config",), "is for kind: dpo: remove it"
         if self.export == "adapter" and self.algorithm_config is None:
-            raise ValueError("export: adapter needs algorithm_config of type LoRA")
-        return self
+            yield ("export",), "adapter needs algorithm_config of type LoRA: take merged"
 
 
 class TrainerConfig(Record):
@@ -227,15 +235,11 @@ class TrainerConfig(Record):
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: the best one that this machine has."""
     devices: PositiveInt = 1
-    """How many of them."""
+    """How many of them train together, each on its own rows (data parallel); an optimizer step then takes batch_size ×
+    gradient_accumulation_steps × devices rows. On a CPU they are processes that share its cores."""
+    num_workers: NonNegativeInt = 0
+    """Processes that make batches ahead; 0: none, which is enough for text."""
     num_threads: PositiveInt | None = None
     """CPU threads of torch; null: torch's own choice."""
     precision: Literal["mixed", "true"] = "mixed"
     """mixed: weights and optimizer in fp32, computation in dtype; true: everything in dtype."""
-
-    @field_validator("devices")
-    @classmethod
-    def _one_device(cls, value: int) -> int:
-        if value != 1:
-            raise ValueError(f"{value} devices are not available yet: set devices: 1")
-        return value

@@ -61,9 +61,7 @@ STEPS: dict[str, StepKind] = {
             *("losses/supervised.py", "models/segments.py", *WEIGHTS, "steps/reference.py"),
         ),
     ),
-    "train": StepKind(
-        "llsflow.steps.train", ("training", "losses", "models/segments.py", *WEIGHTS, "steps/train.py")
-    ),
+    "train": StepKind("llsflow.steps.train", ("training", "losses", "models/segments.py", *WEIGHTS, "steps/train.py")),
     "export": StepKind("llsflow.steps.export", (*WEIGHTS, "steps/export.py")),
     "evaluate": StepKind(
         "llsflow.steps.evaluate",

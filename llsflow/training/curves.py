@@ -10,11 +10,16 @@ from llsflow import home
 
 
 class Curves:
-    """Points by name; `upto` is the step of the checkpoint, later points belong to lost steps."""
+    """Points by name; `upto` is the step of the checkpoint, later points belong to lost steps.
 
-    def __init__(self, path: Path, upto: int = 0) -> None:
+    Without a path they are in memory alone.
+    """
+
+    def __init__(self, path: Path | None, upto: int = 0) -> None:
         self.path = path
         self.points: dict[str, list[tuple[int, float]]] = {}
+        if path is None:
+            return
         kept = [point for point in _read(path) if point["step"] <= upto]
         for point in kept:
             self._add(point["metrics"], point["step"])
@@ -23,6 +28,8 @@ class Curves:
     def add(self, metrics: dict[str, float], step: int) -> None:
         """Append a point of each name."""
         self._add(metrics, step)
+        if self.path is None:
+            return
         with home.storage_errors(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "metrics": metrics}) + "\n")
 

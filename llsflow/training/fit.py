@@ -19,6 +19,7 @@ from llsflow.models.adapters import parameters_of
 from llsflow.training import checkpoints
 from llsflow.training.batches import StepPlan
 from llsflow.training.checkpoints import Checkpoint
+from llsflow.training.devices import Device, on_cuda, share_cores, strategy, together
 from llsflow.training.examples import StepDataset
 from llsflow.training.inputs import FitHooks, FitInputs, FitResult, step_plan
 from llsflow.training.loop import Loop
@@ -48,33 +49,46 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
         StorageError: a checkpoint cannot be written.
     """
     _refuse_impossible(inputs)
-    if inputs.trainer.num_threads:
-        torch.set_num_threads(inputs.trainer.num_threads)
-    torch.manual_seed(inputs.seed)
-    plan = step_plan(inputs.train.lengths, inputs.recipe, inputs.seed, inputs.trainer.devices)
-    last, state = _go_on_from(folder / "checkpoints", hooks)
-    model = load_weights(inputs, last)
-    loop = Loop(inputs, folder, hooks, plan, state)
-    module = StepModule(model, _settings(inputs, plan), last.step if last else 0, loop.on_step, hooks.stopping)
-    if module.done < len(plan.steps):
-        _run(module, loop, inputs, plan)
-    if loop.stopped:
-        raise Stopped(f"stopped after optimizer step {module.done} of {len(plan.steps)}; a checkpoint is kept")
+    with together(inputs, folder) as device:
+        module, loop, begun = train_as(device, inputs, folder, hooks)
     newest = checkpoints.find(folder / "checkpoints")[-1]
-    parameters, learning = parameters_of(model)
+    parameters, learning = parameters_of(module.model)
     return FitResult(
         checkpoint=newest.folder,
-        steps=len(plan.steps),
+        steps=module.done,
         epochs=inputs.recipe.training_config.n_epochs,
         tokens=loop.tokens,
         seconds=loop.seconds,
-        resumed_from=last.step if last else 0,
+        resumed_from=begun,
         train_loss=loop.curves.last("train/loss"),
         validation_loss=loop.curves.last_or_none("val/loss"),
         parameters=parameters,
         learning=learning,
         curves=loop.curves.points,
     )
+
+
+def train_as(
+    device: Device, inputs: FitInputs, folder: Path, hooks: FitHooks
+) -> tuple[StepModule, Loop, int]:
+    """Train as one of the devices that train together, and return the step that was begun at, too.
+
+    The first device writes and tells, the others compute.
+    """
+    share_cores(inputs)
+    torch.manual_seed(inputs.seed)
+    plan = step_plan(inputs.train.lengths, inputs.recipe, inputs.seed, inputs.trainer.devices)
+    last, state = _go_on_from(folder / "checkpoints", hooks)
+    model = load_weights(inputs, last)
+    if device.rank:  # the first device drew the new adapters' numbers; dropout is every device's own
+        torch.manual_seed(inputs.seed + device.rank)
+    loop = Loop(inputs, folder, hooks, plan, state, writes=device.rank == 0)
+    module = StepModule(model, _settings(inputs, plan), last.step if last else 0, loop.on_step, hooks.stopping)
+    if module.done < len(plan.steps):
+        _run(module, loop, inputs, plan, device)
+    if loop.stopped:
+        raise Stopped(f"stopped after optimizer step {module.done} of {len(plan.steps)}; a checkpoint is kept")
+    return module, loop, last.step if last else 0
 
 
 def _settings(inputs: FitInputs, plan: StepPlan) -> ModuleSettings:
@@ -110,17 +124,37 @@ def _refuse_impossible(inputs: FitInputs) -> None:
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not here.get(wanted, True):
         raise TrainingError(f"trainer.accelerator={wanted}: torch finds none here; set it to auto or cpu")
+    count = torch.cuda.device_count()
+    if on_cuda(inputs) and inputs.trainer.devices > count:
+        raise TrainingError(f"trainer.devices={inputs.trainer.devices}: this machine has {count}; set it to {count}")
+    if inputs.trainer.devices > 1 and wanted == "mps":
+        raise TrainingError("trainer.devices: Apple's GPU is one device; set it to 1")
+    efficiency = inputs.recipe.training_config.efficiency_config
+    if efficiency and efficiency.enable_activation_offloading and not on_cuda(inputs):
+        raise TrainingError(
+            "enable_activation_offloading moves what a GPU holds to the machine's memory, and there is no CUDA GPU "
+            "here: set it to false; enable_activation_checkpointing saves memory on every device"
+        )
     if dtype == "fp16" and (wanted == "cpu" or not any(here.values())):
         raise TrainingError("dtype fp16 needs a GPU: set recipe.training_config.dtype to bf16 or fp32")
 
 
-def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan) -> None:
-    dataset = StepDataset(inputs.train, plan, start=module.done)
-    loader = DataLoader(dataset, batch_size=None, shuffle=False, collate_fn=lambda item: item)
+def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan, device: Device) -> None:
+    dataset = StepDataset(inputs.train, plan, start=module.done, rank=device.rank, world=device.world)
+    # a generator of its own: what the loader draws is nothing that a resumed run could draw again
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        shuffle=False,
+        collate_fn=_as_it_is,
+        num_workers=inputs.trainer.num_workers,
+        generator=torch.Generator(),
+    )
     with _quiet():
         trainer = Trainer(
             accelerator=inputs.trainer.accelerator,
-            devices=inputs.trainer.devices,
+            devices=device.world,
+            strategy=strategy(device, inputs),
             precision=PRECISIONS[inputs.recipe.training_config.dtype or "fp32", inputs.trainer.precision],
             max_epochs=1,
             logger=False,
@@ -134,6 +168,10 @@ def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan) -> N
             trainer.fit(module, loader)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+
+
+def _as_it_is(share: Any) -> Any:
+    return share
 
 
 @contextmanager

@@ -13,9 +13,6 @@ from llsflow.training.checkpoints import Checkpoint
 from llsflow.training.examples import ExampleTable
 from llsflow.training.module import StepReport
 
-PACKED_TOKENS = 2048
-"""Most tokens of a packed sequence where recipe.max_length is null; a longer row has one for itself."""
-
 
 @dataclass(frozen=True)
 class FitInputs:
@@ -101,6 +98,6 @@ def step_plan(lengths: Any, recipe: Recipe, seed: int, devices: int = 1) -> Step
         group_by_length=recipe.group_by_length,
         max_steps_per_epoch=config.max_steps_per_epoch,
         seed=seed,
-        packed_tokens=(recipe.max_length or PACKED_TOKENS) if data.packed else None,
+        packed_tokens=recipe.packed_length if data.packed else None,
     )
     return plan_steps(lengths, config.n_epochs, settings)

@@ -30,12 +30,19 @@ class Loop(Callback):
     """Lightning's callback; on several devices only the first writes and tells."""
 
     def __init__(
-        self, inputs: FitInputs, folder: Path, hooks: FitHooks, plan: StepPlan, state: dict[str, Any] | None
+        self,
+        inputs: FitInputs,
+        folder: Path,
+        hooks: FitHooks,
+        plan: StepPlan,
+        state: dict[str, Any] | None,
+        *,
+        writes: bool = True,
     ) -> None:
         self.inputs, self.hooks, self.plan, self.state = inputs, hooks, plan, state
         self.recipe = inputs.recipe
         self.checkpoints = folder / "checkpoints"
-        self.curves = Curves(folder / "curves.jsonl", upto=int(state["step"]) if state else 0)
+        self.curves = Curves(folder / "curves.jsonl" if writes else None, upto=int(state["step"]) if state else 0)
         self.window: list[StepReport] = []
         self.window_began = time.perf_counter()
         self.tokens = 0

@@ -107,9 +107,7 @@ class StepModule(LightningModule):
         counts = {"weight": sum(m.weight for m in mine), "tokens": sum(m.tokens for m in mine if m.weight)}
         weight = self.over_devices(counts)
         losses, sums = self._backward(mine, weight["weight"])
-        self.stop = bool(self.stopping())
-        told = self.over_devices({**sums, "loss": losses.sum(), "stop": float(self.stop)})
-        self.stop = told.pop("stop") > 0
+        told = self.over_devices({**sums, "loss": losses.sum()})
         loss = told.pop("loss") / weight["weight"]
         if not math.isfinite(loss):
             self._refuse(mine, losses, loss, lr)
@@ -119,6 +117,7 @@ class StepModule(LightningModule):
         means = {name: value / weight["weight"] for name, value in told.items()}
         seconds = time.perf_counter() - began
         self.on_step(StepReport(self.done, loss, lr, self._norm, int(weight["tokens"]), seconds, means))
+        self.stop = self.over_devices({"stop": float(self.stopping())})["stop"] > 0
 
     def _backward(self, batch: list[MicroBatch], weight: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up the gradients, and return each micro-batch's summed loss and the sums of the other measures."""

@@ -15,9 +15,7 @@ from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import Sample
 
 
-def generate_samples(
-    model: Any, tokenizer: Any, examples: ExampleTable, count: int, max_tokens: int
-) -> list[Sample]:
+def generate_samples(model: Any, tokenizer: Any, examples: ExampleTable, count: int, max_tokens: int) -> list[Sample]:
     """Return greedy answers to the prompts of the first `count` examples; the model is left in training mode.
 
     Args:

@@ -19,9 +19,7 @@ def validation_batches(lengths: Any, size: int, most: int) -> list[Examples]:
     return [order[start : start + size] for start in range(0, len(order), size)][: most or None]
 
 
-def validate(
-    module: StepModule, trainer: Trainer, examples: ExampleTable, batches: list[Examples]
-) -> dict[str, float]:
+def validate(module: StepModule, trainer: Trainer, examples: ExampleTable, batches: list[Examples]) -> dict[str, float]:
     """Return the objective's mean and its other measures', over the tokens under loss or the pairs.
 
     Args:
@@ -37,7 +35,8 @@ def validate(
             for batch in batches[trainer.global_rank :: trainer.world_size]:
                 micro = examples.collate(batch).to(module.device)
                 measured = module.settings.objective(module.model, micro)
-                for name, value in {"loss": measured.loss, "weight": micro.weight, **measured.metrics}.items():
+                found: dict[str, Any] = {"loss": measured.loss, "weight": micro.weight, **measured.metrics}
+                for name, value in found.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
     finally:
         module.model.train()

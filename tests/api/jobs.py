@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from llsflow.api.catalogue import find_benchmark
-from llsflow.errors import ConfigError, ConflictError, Mistake, NotFoundError
+from llsflow.errors import ConflictError, NotFoundError
 from llsflow.home import digest
 from llsflow.jobs.views import checkpoint_view
 from llsflow.schema.benchmarks import BenchmarkConfig, EvaluateRowsRequest
@@ -33,9 +33,12 @@ class WrittenJobs:
         )
 
     def optimize(self, request: PreferenceOptimizeRequest) -> StoredJob:
-        """Refuse."""
+        """Write the job down."""
         self.asked.append(request)
-        raise ConfigError([Mistake("algorithm_config", "preference optimisation is not available yet")])
+        data = request.training_config.data_config
+        return self._written(
+            "post-training", request.job_uuid, request.model_dump(mode="json"), [data.dataset_id] if data else []
+        )
 
     def evaluate(self, benchmark_id: str, config: BenchmarkConfig, *, retried: bool = False) -> StoredJob:
         """Write the job down."""

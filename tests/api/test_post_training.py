@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from llama_stack_client import BadRequestError, ConflictError, NotFoundError
+from llama_stack_client import ConflictError, NotFoundError
 
 from llsflow.schema.jobs import JobStatus
 from llsflow.store import StoredCheckpoint
@@ -55,15 +55,21 @@ def test_the_official_client(served: Served) -> None:
         training.job.cancel(job_uuid="first")
     with pytest.raises(NotFoundError):
         training.job.status(job_uuid="none")
-    with pytest.raises(BadRequestError):
-        training.preference_optimize(
-            job_uuid="second",
-            finetuned_model="tiny",
-            algorithm_config={"beta": 0.1, "loss_type": "sigmoid"},
-            training_config=TRAINING,  # type: ignore[arg-type]
-            hyperparam_search_config={},
-            logger_config={},
-        )
+    second = training.preference_optimize(
+        job_uuid="second",
+        finetuned_model="tiny",
+        algorithm_config={"beta": 0.1, "loss_type": "sigmoid"},
+        training_config=TRAINING,  # type: ignore[arg-type]
+        hyperparam_search_config={},
+        logger_config={},
+    )
+    assert second.job_uuid == "second"
+    asked = served.services.jobs.asked[-1]  # type: ignore[attr-defined]
+    assert (asked.finetuned_model, asked.algorithm_config.beta, asked.algorithm_config.loss_type) == (
+        "tiny",
+        0.1,
+        "sigmoid",
+    )
 
 
 def test_a_status_tells_more_than_the_specification(served: Served) -> None:
@@ -120,7 +126,10 @@ def test_a_bare_alignment_config_lacks_the_rest(http: httpx.Client) -> None:
             {"algorithm_config": {"type": "lora"}},
             "algorithm_config.type: found 'lora', allowed: LoRA, QAT",
         ),
-        ({"training_config": {**TRAINING, "efficiency_config": {"fsdp_cpu_offload": True}}}, "not available yet"),
+        (
+            {"training_config": {**TRAINING, "efficiency_config": {"fsdp_cpu_offload": "yes"}}},
+            "training_config.efficiency_config.fsdp_cpu_offload: found 'yes', allowed: true or false",
+        ),
     ],
 )
 def test_refusals(http: httpx.Client, change: dict[str, Any], told: str) -> None:

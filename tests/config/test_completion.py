@@ -18,7 +18,7 @@ Write = Callable[[str, str], Path]
         (["qu"], ["quickstart"]),
         (["sft", "rec"], ["recipe=", "recipe."]),
         (["sft", "+rec"], ["+recipe=", "+recipe."]),
-        (["sft", "recipe="], ["recipe=sft_full", "recipe=null"]),
+        (["sft", "recipe=sft_f"], ["recipe=sft_full"]),
         (["sft", "trainer=c"], ["trainer=cpu"]),
         (["sft", "recipe.training_config.opt"], ["recipe.training_config.optimizer_config."]),
         (["sft", "recipe.training_config.optimizer_config.l"], ["recipe.training_config.optimizer_config.lr="]),

@@ -106,7 +106,7 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("recipe=sft_ful", "no recipe 'sft_ful'; did you mean 'sft_full'? Known: sft_full"),
+        ("recipe=sft_ful", "no recipe 'sft_ful'; did you mean 'sft_full'? Known: dpo_full, dpo_lora, sft_dora, "),
         ("recipe.lr=3", "did you mean recipe.training_config.optimizer_config.lr (/"),
         ("recipe.lr=3", "conf/experiment/quickstart.yaml:19:7)?"),
         ("recipe.trainig_config.n_epochs=1", "did you mean recipe.training_config.n_epochs ("),
@@ -129,7 +129,9 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
         ("~seed=9", "is 0, not 9: nothing deleted"),
         ("~benchmark=held_out", "no such choice to leave out"),
         ("benchmark.scoring_functions.4=x", "is a list of 1: its keys are 0 to 0"),
-        ("recipe.training_config.data_config.packed=true", "packing is not available yet"),
+        ("recipe.kind=dpo", "dpo needs alignment_config"),
+        ("+recipe.alignment_config.beta=0.1", "is for kind: dpo"),
+        ("recipe.export=adapter", "adapter needs algorithm_config of type LoRA"),
         ("seed=${nope}", "refers to 'nope', which is not there"),
         ("seed=${sed}", "did you mean 'seed'?"),
         ("description=${description}", "refers to itself"),
@@ -156,9 +158,9 @@ def test_hydras_plus_is_no_advice_for_a_misspelt_key(mistakes: Mistakes) -> None
 
 def test_an_unknown_experiment_does_not_hide_the_rest(mistakes: Mistakes) -> None:
     assert mistakes("quikstart", "seed=x", "recipe=none_such", "a=1,2") == [
-        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: eval, quickstart, sft",
+        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: date_preferences, date_styles, eval, quickstart, sft",
         "command line: seed=x: found 'x', allowed: an integer of at least 0 and at most 2147483647",
-        "command line: recipe=none_such: no recipe 'none_such'. Known: sft_full",
+        "command line: recipe=none_such: no recipe 'none_such'. Known: dpo_full, dpo_lora, sft_dora, sft_full, sft_lora, sft_packed",
         'command line: a=1,2: several values for one key: sweeps are not available; for a list write "a=[1,2]", '
         "for a text \"a='1,2'\"",
     ]
@@ -274,7 +276,11 @@ def test_missing_keys_are_told_at_the_mapping_that_lacks_them(write: Write, mist
 
 def test_nothing_is_chosen(mistakes: Mistakes) -> None:
     lines = mistakes(None)
-    assert any("model: none is chosen: model=NAME (known: folder, tiny_llama)" in line for line in lines)
+    assert any(
+        "model: none is chosen: model=NAME (known: folder, llama_3_2_1b_instruct, qwen3_0_6b, smollm2_135m, tiny_llama)"
+        in line
+        for line in lines
+    )
 
 
 @pytest.mark.parametrize(

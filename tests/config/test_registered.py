@@ -77,6 +77,6 @@ def test_unknown_names_list_both(project: object) -> None:
 
 
 def test_completion_offers_both(project: object) -> None:
-    assert complete(["quickstart", "dataset=d"], registered=Known()) == ["dataset=days"]
+    assert complete(["quickstart", "dataset=day"], registered=Known()) == ["dataset=days"]
     assert "dataset=iso_dates" in complete(["quickstart", "dataset="], registered=Known())
     assert complete(["quickstart", "seed="], registered=Known()) == []

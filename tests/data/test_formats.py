@@ -55,7 +55,7 @@ def test_every_turn_before_the_answer_is_the_question() -> None:
         ({"text": "x"}, r"columns are text: purpose post-training/messages takes messages or prompt\+completion or"),
         (
             {"prompt": "a", "chosen": "b", "rejected": "c"},
-            "is for preference optimisation: supervised fine-tuning takes",
+            r"is for preference optimisation .recipe.kind: dpo.: supervised fine-tuning takes",
         ),
         ({"prompt": "", "completion": "x"}, "prompt is empty: a text is needed"),
         ({"prompt": 3, "completion": "x"}, "prompt is int '3': a text is needed"),

@@ -32,7 +32,8 @@ BASE = {
     "trainer": "quickstart",
     "tracking": "quickstart",
 }
-
+PREFERENCES = ("dataset/date_preferences", "recipe/dpo_full", "recipe/dpo_lora")
+"""What goes with preferences, and so into another experiment than the rest of its group."""
 
 STANDING = ("server", "deployment")
 """Groups whose files are no part of an experiment."""
@@ -45,7 +46,8 @@ def load(name: str) -> Loaded:
     if group == "experiment":
         experiment, overrides = option, []
     else:
-        experiment, overrides = BASE[group], [f"{group}={option}"]
+        base = "date_preferences" if name in PREFERENCES else BASE[group]
+        experiment, overrides = base, [f"{group}={option}"]
     chosen = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     text = "".join((CONF / f"{n}.yaml").read_text("utf-8") for n in _files(experiment, chosen))
     given = [f"{key}={value}" for key, value in GIVEN.items() if f"{key.partition('.')[2]}: ???" in text]

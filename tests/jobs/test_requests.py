@@ -109,7 +109,7 @@ def test_a_request_that_names_no_model_trains_the_servers(names: CatalogueNames)
         ({"logger_config": {"experiment": "${HOME}"}}, "logger_config.experiment: found '${HOME}', allowed: a name of"),
         (
             {"algorithm_config": {"type": "QAT", "quantizer_name": "int4", "group_size": 32}},
-            "algorithm_config: QAT is not available yet: set algorithm_config: null",
+            "algorithm_config: QAT is not available: its result runs only in torchao's own format",
         ),
         ({"job_uuid": "j0:step-8"}, "job_uuid: 'j0:step-8' ends as the names of checkpoints do (:step-N)"),
         ({"training_config__data_config": None}, "training_config.data_config: is missing"),
@@ -166,17 +166,36 @@ def test_what_is_not_there_is_told_with_the_nearest(names: CatalogueNames, chang
     assert told in str(refused.value)
 
 
-def test_preference_optimisation_is_refused_before_anything_starts(names: CatalogueNames) -> None:
-    request = PreferenceOptimizeRequest.model_validate(
-        {
-            "job_uuid": "p1",
-            "finetuned_model": "tiny-llama",
-            "algorithm_config": {"beta": 0.1},
-            "training_config": body()["training_config"],
-        }
-    )
-    with pytest.raises(ConfigError, match="not available yet"):
-        requests.preference_optimisation(request, names)
+def optimisation(names: CatalogueNames, **changes: Any) -> Experiment:
+    sent = {
+        "job_uuid": "p1",
+        "finetuned_model": "tiny-llama",
+        "algorithm_config": {"beta": 0.2, "loss_type": "ipo"},
+        "training_config": body()["training_config"],
+        **changes,
+    }
+    return requests.preference_optimisation(PreferenceOptimizeRequest.model_validate(sent), ServerConfig(), names)
+
+
+def test_a_preference_optimisation_is_the_recipe_of_kind_dpo(names: CatalogueNames) -> None:
+    recipe = optimisation(names).recipe
+    assert recipe is not None
+    assert recipe.alignment_config is not None
+    assert (recipe.kind, recipe.alignment_config.beta, recipe.alignment_config.loss_type) == ("dpo", 0.2, "ipo")
+    assert recipe.algorithm_config is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"finetuned_model": "tiny-lama"}, "no model 'tiny-lama'; did you mean 'tiny-llama'?"),
+        ({"hyperparam_search_config": {"lr": [1]}}, "hyperparam_search_config: found lr: searches are not available"),
+        ({"job_uuid": "p:step-3"}, "job_uuid: 'p:step-3' ends as the names of checkpoints do"),
+    ],
+)
+def test_a_preference_optimisation_that_cannot_be(names: CatalogueNames, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises((ConfigError, NotFoundError), match=re.escape(told)):
+        optimisation(names, **changes)
 
 
 def test_an_evaluation_takes_the_model_by_the_name_of_its_file_too(names: CatalogueNames) -> None:

@@ -180,7 +180,7 @@ def test_stopped_and_run_again_equals_unbroken(
     assert done["train"].summary["steps"] == 6
     lines = (Path(done["train"].folder) / "curves.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]
-    assert sorted(set(steps)) == [1, 2, 3, 4, 5, 6]
+    assert sorted(set(steps)) == [0, 1, 2, 3, 4, 5, 6]
 
 
 def parent_run(store: sqlite3.Connection, plan: Plan) -> str:

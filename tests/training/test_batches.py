@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from llsflow.data.tokens import TokenTable
 from llsflow.losses.supervised import IGNORED
-from llsflow.training.batches import BatchSettings, plan_steps, StepPlan
+from llsflow.training.batches import BatchSettings, StepPlan, plan_steps
 from llsflow.training.examples import ExampleTable, StepDataset
 
 

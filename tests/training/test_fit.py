@@ -242,9 +242,16 @@ def test_gradients_are_clipped(tiny_folder: Path, tmp_path: Path) -> None:
 
 
 def test_validation_at_each_epochs_end_and_its_limit(tiny_folder: Path, tmp_path: Path) -> None:
-    result = run(tmp_path / "a", tiny_folder, recipe(training={"max_validation_steps": None}), validation=ExampleTable(rows(9, 1)))
+    result = run(
+        tmp_path / "a",
+        tiny_folder,
+        recipe(training={"max_validation_steps": None}),
+        validation=ExampleTable(rows(9, 1)),
+    )
     assert [step for step, _ in result.curves["val/loss"]] == [0, 6, 12]
-    limited = run(tmp_path / "b", tiny_folder, recipe(training={"max_validation_steps": 1}), validation=ExampleTable(rows(9, 1)))
+    limited = run(
+        tmp_path / "b", tiny_folder, recipe(training={"max_validation_steps": 1}), validation=ExampleTable(rows(9, 1))
+    )
     assert limited.curves["val/loss"] != result.curves["val/loss"]
     every = run(tmp_path / "c", tiny_folder, recipe(validate_every_n_steps=5), validation=ExampleTable(rows(9, 1)))
     assert [step for step, _ in every.curves["val/loss"]] == [0, 5, 10, 12]

@@ -1,0 +1,63 @@
+"""Several devices: real processes that exchange gradients, with the losses of one process on the same batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from llsflow.errors import Stopped, TrainingError
+from llsflow.schema.training import TrainerConfig
+from llsflow.training.examples import ExampleTable
+from llsflow.training.inputs import FitHooks, FitResult
+from tests.training.test_fit import recipe, rows, run, same, stop_after, weights
+
+TWO = TrainerConfig(accelerator="cpu", devices=2, num_threads=1)
+
+
+def losses(result: FitResult, name: str = "train/loss") -> list[float]:
+    return [value for _, value in result.curves[name]]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_processes_train_as_one_does_on_the_same_batches(
+    tiny_folder: Path, tmp_path: Path, accumulation: int
+) -> None:
+    """22 rows in batches of 4 are 6 batches an epoch: with 4 a step, the last step leaves devices over."""
+    validation = ExampleTable(rows(9, 1))
+    two_used = recipe(training={"gradient_accumulation_steps": accumulation, "max_validation_steps": 0})
+    two = run(tmp_path / "two", tiny_folder, two_used, train=ExampleTable(rows(17)), trainer=TWO, validation=validation)
+    one_used = recipe(training={"gradient_accumulation_steps": 2 * accumulation, "max_validation_steps": 0})
+    one = run(tmp_path / "one", tiny_folder, one_used, train=ExampleTable(rows(17)), validation=validation)
+    assert two.steps == one.steps
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    assert losses(two, "train/grad_norm") == pytest.approx(losses(one, "train/grad_norm"), rel=1e-4)
+    assert losses(two, "val/loss") == pytest.approx(losses(one, "val/loss"), rel=1e-5)
+    assert two.tokens == one.tokens == 2 * len(rows(17).input_ids)
+    for name, weight in weights(one).items():
+        assert torch.allclose(weights(two)[name], weight, atol=1e-5), name
+    assert not torch.distributed.is_initialized()
+
+
+def test_two_processes_resume_where_they_were_stopped(tiny_folder: Path, tmp_path: Path) -> None:
+    unbroken = run(tmp_path / "a", tiny_folder, recipe(), trainer=TWO)
+    with pytest.raises(Stopped, match="optimizer step 2 of 6"):
+        run(tmp_path / "b", tiny_folder, recipe(), FitHooks(stopping=stop_after(2)), trainer=TWO)
+    resumed = run(tmp_path / "b", tiny_folder, recipe(), trainer=TWO)
+    assert resumed.resumed_from == 2
+    assert same(weights(unbroken), weights(resumed))
+
+
+def test_another_device_that_fails_is_told(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill_the_other(report: Any, total: int) -> None:
+        for child in psutil.Process().children():
+            if "llsflow.training.devices" in child.cmdline():
+                child.kill()
+
+    with pytest.raises(TrainingError, match=r"device 1 failed: it ended with status -9"):
+        run(tmp_path, tiny_folder, recipe(), FitHooks(on_step=kill_the_other), trainer=TWO)
