@@ -94,8 +94,11 @@ def load_model(
     device: str = "cpu",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    quantized: bool = False,
 ) -> PreTrainedModel:
     """Return the causal language model of a folder or hub id, in eval mode, its weights in `dtype`.
+
+    `quantized`: its linear layers hold their weights in 4 bits (NF4, arXiv:2305.14314) and compute in `dtype`.
 
     Raises:
         ModelError: no such folder, damaged or missing weights, an architecture transformers does not know.
@@ -119,6 +122,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
+            **(_four_bits(dtype, device) if quantized else {}),
         )
     except (ValueError, KeyError, OSError, RuntimeError, ImportError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
@@ -127,8 +131,20 @@ def load_model(
             ) from error
         raise ModelError(f"the model in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
     _refuse_holes(folder, info)
-    ready: PreTrainedModel = model.to(device).eval()
+    ready: PreTrainedModel = model.eval() if quantized else model.to(device).eval()
     return ready
+
+
+def _four_bits(dtype: str, device: str) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    config: Any = BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype(dtype),
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
 
 
 def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: str = "fp32") -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from llsflow.data.dataset import DatasetFacts, DatasetSource, inspect, locate, o
 from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError
 from llsflow.evals import check_scorers
 from llsflow.models import describe
-from llsflow.models.describe import ModelFacts
+from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
 from llsflow.models.roles import llama_roles, roles_of
 from llsflow.schema.benchmarks import ModelCandidate
@@ -136,6 +137,15 @@ def _kind_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple
         for message in roles.mistakes(recipe.algorithm_config) if roles else ():
             field, _, why = message.partition(": ")
             yield ("recipe", "algorithm_config", field), why
+        if recipe.algorithm_config.quantize_base:
+            yield from (((("recipe", "algorithm_config", "quantize_base"), why)) for why in _no_four_bits(world))
+
+
+def _no_four_bits(world: World) -> Iterator[str]:
+    if importlib.util.find_spec("bitsandbytes") is None:
+        yield "needs bitsandbytes, which is not installed: pip install 'llsflow[quantize]', or set it to false"
+    if world.model_path and is_adapter(Path(world.model_path)):
+        yield f"{world.model_path} is an adapter: export it merged first, or set quantize_base to false"
 
 
 def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:

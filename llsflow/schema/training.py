@@ -67,9 +67,19 @@ class EfficiencyConfig(Record):
     enable_activation_offloading: Bool | None = False
     """Hold what the backward pass needs in the machine's memory; needs a CUDA GPU."""
     memory_efficient_fsdp_wrap: Bool | None = False
-    """Under trainer.strategy: fsdp, shard embedding and output layer by themselves too."""
+    """Refused: weights are not sharded here."""
     fsdp_cpu_offload: Bool | None = False
-    """Under trainer.strategy: fsdp, hold the shards in the machine's memory."""
+    """Refused: weights are not sharded here."""
+
+    @field_validator("memory_efficient_fsdp_wrap", "fsdp_cpu_offload")
+    @classmethod
+    def _not_sharded(cls, value: bool | None) -> bool | None:
+        if value:
+            raise ValueError(
+                "weights are not sharded over devices: each holds them all; set it to false, and save memory by "
+                "enable_activation_checkpointing or adapters (recipe=sft_lora)"
+            )
+        return value
 
 
 class TrainingConfig(Record):

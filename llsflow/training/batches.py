@@ -97,10 +97,7 @@ def _epoch_batches(lengths: NDArray[np.int64], epoch: int, settings: BatchSettin
 def _packed(
     lengths: NDArray[np.int64], order: Examples, most: int, generator: np.random.Generator | None
 ) -> Iterator[Examples]:
-    """Yield the examples of each sequence of at most `most` tokens; without a generator the order is kept.
-
-    Source: best-fit decreasing, within windows of the shuffled order, as in arXiv:2404.10830, section 3.
-    """
+    """Yield the examples of each sequence of at most `most` tokens; without a generator the order is kept."""
     if generator is None:
         begin = tokens = 0
         for end, length in enumerate(lengths[order]):
@@ -116,10 +113,14 @@ def _packed(
 
 
 def _best_fit(lengths: NDArray[np.int64], examples: Examples, most: int) -> list[list[int]]:
-    """Put each example, the longest first, where the least room is left after it."""
+    """Put each example, in the order given, where the least room is left after it.
+
+    Not the longest first, as packing for space alone would: a sequence of the longest alone would be unlike the rest,
+    and where length tells what a row is about the model learns worse.
+    """
     sequences: list[list[int]] = []
     room: list[tuple[int, int]] = []  # tokens left, sequence; sorted
-    for example in examples[np.argsort(-lengths[examples], kind="stable")]:
+    for example in examples:
         length = int(lengths[example])
         place = bisect_left(room, (length, -1))
         left, index = room.pop(place) if place < len(room) else (most, len(sequences))

@@ -68,9 +68,7 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
     )
 
 
-def train_as(
-    device: Device, inputs: FitInputs, folder: Path, hooks: FitHooks
-) -> tuple[StepModule, Loop, int]:
+def train_as(device: Device, inputs: FitInputs, folder: Path, hooks: FitHooks) -> tuple[StepModule, Loop, int]:
     """Train as one of the devices that train together, and return the step that was begun at, too.
 
     The first device writes and tells, the others compute.

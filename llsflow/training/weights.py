@@ -7,6 +7,7 @@ from typing import Any
 
 from llsflow.models.adapters import attach, attach_saved, load_merged, save_adapter
 from llsflow.models.load import load_model, save_folder
+from llsflow.models.local import pick_device
 from llsflow.models.segments import use_segments
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.training.checkpoints import Checkpoint
@@ -22,7 +23,11 @@ def load_weights(inputs: FitInputs, last: Checkpoint | None) -> Any:
     """
     config, dtype = inputs.recipe.algorithm_config, held_dtype(inputs)
     if isinstance(config, LoraFinetuningConfig):
-        model = load_merged(inputs.model, dtype=dtype, **inputs.load)
+        if config.quantize_base:
+            device = pick_device(inputs.trainer.accelerator)
+            model = load_model(inputs.model, dtype=dtype, device=device, quantized=True, **inputs.load)
+        else:
+            model = load_merged(inputs.model, dtype=dtype, **inputs.load)
         use_segments(model)
         adapted = attach_saved(model, last.folder, trainable=True) if last else attach(model, config)
         return _ready(adapted, inputs)
@@ -34,7 +39,7 @@ def load_weights(inputs: FitInputs, last: Checkpoint | None) -> Any:
 def _ready(model: Any, inputs: FitInputs) -> Any:
     efficiency = inputs.recipe.training_config.efficiency_config
     if efficiency and efficiency.enable_activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
     return model.train()
 
 

@@ -26,8 +26,8 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["ls"], "experiment  eval, quickstart, sft"),
-        (["ls", "experiment"], "quickstart  Teach a tiny Llama"),
+        (["ls"], "experiment  date_preferences, date_styles, eval, quickstart, sft"),
+        (["ls", "experiment"], "quickstart        Teach a tiny Llama"),
         (["show", "recipe/sft_full"], "kind: sft"),
         (["run", "quickstart", "--cfg", "job"], "model_type: llama"),
         (["plan", "quickstart"], "8 steps to run; about"),

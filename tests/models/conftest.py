@@ -18,6 +18,8 @@ TINY: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 96,
 }
+PRESETS = ("llama-3.2-1b-instruct", "qwen3-0.6b", "smollm2-135m")
+"""Models of conf/model by hub id."""
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,7 @@ from llsflow.models.load import load_model
 from llsflow.schema.jobs import JobStatus
 from llsflow.schema.models import ModelConfig
 from llsflow.store import Store, StoredCheckpoint, StoredJob
+from tests.models.conftest import PRESETS
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def checkpoint(
 
 
 def test_complete_files_are_models_and_templates_are_not(conf: Path, store: Store) -> None:
-    assert [model.model_id for model in list_models(conf)] == ["made", "org/mine-1", "tiny-llama"]
+    assert [model.model_id for model in list_models(conf)] == sorted([*PRESETS, "made", "org/mine-1", "tiny-llama"])
     by_id, by_file = find_model("org/mine-1", store, conf), find_model("mine", store, conf)
     assert by_id == by_file == ModelConfig(model_id="org/mine-1", path="/models/mine")
     assert find_model("open", store, conf) is None
@@ -98,7 +99,7 @@ def test_a_checkpoint_is_found_while_its_training_goes_on_and_afterwards(conf: P
     done.parent.parent.parent.mkdir(parents=True)
     (home.home() / "work" / "train-ab").rename(home.home() / "steps" / "train-ab")
     assert find_model("job:step-4", store, conf) == ModelConfig(model_id="job:step-4", path=str(done))
-    assert known_models(store, conf) == ["made", "org/mine-1", "tiny-llama", "job:step-4"]
+    assert known_models(store, conf) == [*sorted([*PRESETS, "made", "org/mine-1", "tiny-llama"]), "job:step-4"]
 
 
 def test_the_command_line_knows_a_checkpoint_by_its_name(store: Store, tiny_folder: Path) -> None:

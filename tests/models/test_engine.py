@@ -24,6 +24,7 @@ from llsflow.models.engine import listen
 from llsflow.models.local import LocalModel
 from llsflow.models.serving import Engine
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
+from tests.models.conftest import PRESETS
 from tests.models.serving import served, until
 from tests.models.test_local import ask, questions
 
@@ -86,7 +87,7 @@ def test_the_answer_has_the_protocols_shape(client: httpx.Client) -> None:
     # one token a byte, the mark of the role before it, the end mark and the assistant's mark after it
     assert told["usage"] == {"prompt_tokens": 6, "completion_tokens": 8, "total_tokens": 14}
     listed = client.get("/v1/models").json()
-    assert [model["id"] for model in listed["data"]] == ["one", "tiny-llama", "torn", "two"]
+    assert [model["id"] for model in listed["data"]] == sorted([*PRESETS, "one", "tiny-llama", "torn", "two"])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,11 @@ def test_the_answer_has_the_protocols_shape(client: httpx.Client) -> None:
     [
         (b"{", 400, "not JSON"),
         (b"[]", 400, "not a JSON object"),
-        (body("x", model="nine"), 404, "no model 'nine'; known are one, tiny-llama, torn, two"),
+        (
+            body("x", model="nine"),
+            404,
+            "no model 'nine'; known are llama-3.2-1b-instruct, one, qwen3-0.6b, smollm2-135m, tiny-llama, torn, two",
+        ),
         (body("x", stream=True), 400, "stream: not available"),
         (body("x" * 90), 400, "prompt of 93 tokens and max_tokens 8: the model's context is 96"),
         (

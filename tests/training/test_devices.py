@@ -51,9 +51,7 @@ def test_two_processes_resume_where_they_were_stopped(tiny_folder: Path, tmp_pat
     assert same(weights(unbroken), weights(resumed))
 
 
-def test_another_device_that_fails_is_told(
-    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_device_that_fails_is_told(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill_the_other(report: Any, total: int) -> None:
         for child in psutil.Process().children():
             if "llsflow.training.devices" in child.cmdline():

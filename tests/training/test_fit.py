@@ -16,6 +16,7 @@ import torch
 
 from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped, TrainingError
+from llsflow.models.adapters import load_merged
 from llsflow.models.build import build
 from llsflow.models.load import load_model, load_tokenizer
 from llsflow.models.segments import use_segments
@@ -54,7 +55,7 @@ def recipe(**changes: Any) -> Recipe:
     return Recipe.model_validate({"kind": "sft", "training_config": training, "log_every_n_steps": 1, **changes})
 
 
-def run(folder: Path, tiny: Path, used: Recipe, hooks: FitHooks | None = None, **changes: Any) -> FitResult:
+def inputs_of(tiny: Path, used: Recipe, **changes: Any) -> FitInputs:
     inputs = {
         "model": str(tiny),
         "load": {},
@@ -66,11 +67,15 @@ def run(folder: Path, tiny: Path, used: Recipe, hooks: FitHooks | None = None, *
         "seed": 5,
         **changes,
     }
-    return fit(FitInputs(**inputs), folder, hooks or FitHooks())
+    return FitInputs(**inputs)
+
+
+def run(folder: Path, tiny: Path, used: Recipe, hooks: FitHooks | None = None, **changes: Any) -> FitResult:
+    return fit(inputs_of(tiny, used, **changes), folder, hooks or FitHooks())
 
 
 def weights(result: FitResult) -> dict[str, torch.Tensor]:
-    return dict(load_model(str(result.checkpoint)).state_dict())
+    return dict(load_merged(result.checkpoint).state_dict())
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
