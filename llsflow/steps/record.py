@@ -141,10 +141,14 @@ def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str
         facts["training rows"] = f"{prepared['rows']:,}"
         facts["tokens"] = f"{prepared['tokens']:,}, {prepared['loss_tokens'] / prepared['tokens']:.0%} under loss"
         facts["parameters"] = f"{trained['parameters']:,}"
+        if trained["learning"] != trained["parameters"]:
+            facts["parameters that learn"] = f"{trained['learning']:,}"
         facts["optimizer steps"] = f"{trained['steps']:,}"
         facts["final training loss"] = trained["train_loss"]
         if trained["validation_loss"] is not None:
             facts["final validation loss"] = trained["validation_loss"]
+        if accuracy := trained["validation"].get("reward_accuracy"):
+            facts["held-out reward accuracy"] = f"{accuracy['first']:.3f} before, {accuracy['last']:.3f} after"
     if experiment.benchmark:
         facts["benchmark"] = experiment.benchmark.benchmark_id
     return facts

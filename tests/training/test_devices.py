@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,30 @@ def test_another_device_that_fails_is_told(tiny_folder: Path, tmp_path: Path, mo
 
     with pytest.raises(TrainingError, match=r"device 1 failed: it ended with status -9"):
         run(tmp_path, tiny_folder, recipe(), FitHooks(on_step=kill_the_other), trainer=TWO)
+
+
+SCRIPT = """
+import sys
+import subprocess
+import sys
+from pathlib import Path
+from tests.training.test_devices import TWO
+from tests.training.test_fit import recipe, run
+from llsflow.training.inputs import FitHooks
+print("began", flush=True)
+hooks = FitHooks(on_step=lambda report, total: print("step", report.step, flush=True))
+run(Path(sys.argv[1]), Path(sys.argv[2]), recipe(training={"n_epochs": 10_000}), hooks, trainer=TWO)
+"""
+
+
+def test_killed_with_9_no_device_is_left_behind(tiny_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path), str(tiny_folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next(line for line in lines if line.startswith("step")) == "step 1\n"
+        others = psutil.Process(process.pid).children(recursive=True)
+        assert len(others) == 1
+        process.kill()
+    gone, alive = psutil.wait_procs(others, timeout=30)
+    assert (len(gone), alive) == (1, [])

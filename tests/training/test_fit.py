@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped, TrainingError
@@ -27,7 +28,7 @@ from llsflow.training.examples import ExampleTable
 from llsflow.training.fit import fit
 from llsflow.training.inputs import FitHooks, FitInputs, FitResult
 from llsflow.training.module import StepReport
-from llsflow.training.objectives import supervised
+from llsflow.training.objectives import logits_under_loss, supervised
 from tests.conftest import TWO_LAYERS
 
 
@@ -130,16 +131,88 @@ def test_a_resumed_run_draws_the_unbroken_runs_dropout(tmp_path: Path) -> None:
     assert not same(weights(unbroken), weights(run(tmp_path / "c", without, recipe()))), "dropout did nothing"
 
 
-def test_a_damaged_checkpoint_is_passed_over(tiny_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_with_workers_dropout_and_accumulation_it_goes_on_in_the_middle_of_an_epoch(
+    tmp_path: Path, packed: bool
+) -> None:
+    """All at once, as a user has it: 24 rows, 3 micro-batches of 2 rows a step, 4 steps an epoch; stopped in each."""
+    folder = tmp_path / "dropout"
+    build(ModelInit(architecture={**TWO_LAYERS, "attention_dropout": 0.2}), 0, folder)
+    data = {"packed": True, "batch_size": 1} if packed else {"batch_size": 2}
+    used = recipe(data=data, training={"gradient_accumulation_steps": 3}, packed_length=32)
+    workers = TrainerConfig(accelerator="cpu", num_workers=2)
+    unbroken = run(tmp_path / "a", folder, used, trainer=workers)
+    assert unbroken.steps >= 6
+    for stop_at in (1, 3, 2):
+        with pytest.raises(Stopped):
+            run(tmp_path / "b", folder, used, FitHooks(stopping=stop_after(stop_at)), trainer=workers)
+    with pytest.raises(Stopped):  # the workers change nothing
+        run(tmp_path / "c", folder, used, FitHooks(stopping=stop_after(3)))
+    for where in ("b", "c"):
+        resumed = run(tmp_path / where, folder, used, trainer=workers)
+        assert same(weights(unbroken), weights(resumed))
+        assert resumed.curves["train/loss"] == unbroken.curves["train/loss"]
+
+
+def test_packed_rows_have_the_losses_they_have_alone(tiny_folder: Path) -> None:
+    """Token by token: positions begin anew and no row sees another."""
+    model = load_model(str(tiny_folder))
+    table = ExampleTable(rows(8))
+    alone = []
+    for row in range(8):
+        batch = table.collate(np.array([row]))
+        logits, labels = logits_under_loss(model, batch)
+        alone.append(functional.cross_entropy(logits, labels, reduction="none"))
+    assert use_segments(model)
+    logits, labels = logits_under_loss(model, table.collate(np.arange(8)))
+    together = functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_packed_and_unpacked_training_make_the_same_step(tiny_folder: Path, tmp_path: Path) -> None:
+    order = {"shuffle": False}
+    packed = run(
+        tmp_path / "a", tiny_folder, recipe(data={**order, "packed": True, "batch_size": 1}, packed_length=10_000)
+    )
+    plain = run(tmp_path / "b", tiny_folder, recipe(data={**order, "batch_size": 24}))
+    assert packed.steps == plain.steps == 2
+    assert [loss for _, loss in packed.curves["train/loss"]] == pytest.approx(
+        [loss for _, loss in plain.curves["train/loss"]], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("file", [checkpoints.STATE, "model.safetensors"])
+@pytest.mark.parametrize("cut_off", [True, False])
+def test_a_damaged_checkpoint_is_passed_over(tiny_folder: Path, tmp_path: Path, file: str, cut_off: bool) -> None:
     used = recipe(checkpoint_every_n_steps=2, keep_checkpoints=9)
     whole = run(tmp_path, tiny_folder, used)
     found = checkpoints.find(tmp_path / "checkpoints")
     assert [checkpoint.step for checkpoint in found] == [2, 4, 6, 8, 10, 12]
-    newest = found[-1].folder / checkpoints.STATE
-    newest.write_bytes(newest.read_bytes()[:100])
+    newest = found[-1].folder / file
+    content = bytearray(newest.read_bytes())
+    content[-100] ^= 1
+    newest.write_bytes(content[:100] if cut_off else content)
     again = run(tmp_path, tiny_folder, used)
     assert again.resumed_from == 10
     assert same(weights(whole), weights(again))
+
+
+def test_the_best_checkpoint_stays_and_is_marked(tiny_folder: Path, tmp_path: Path) -> None:
+    """The learning rate ruins the model after a while; the best is found by the validation loss."""
+    used = recipe(
+        checkpoint_every_n_steps=1,
+        keep_checkpoints=1,
+        validate_every_n_steps=1,
+        lr_schedule="constant",
+        optimizer={"lr": 0.5, "num_warmup_steps": 12},
+    )
+    result = run(tmp_path, tiny_folder, used, validation=ExampleTable(rows(9, 1)))
+    points = [(loss, step) for step, loss in result.curves["val/loss"] if step]
+    best = min(points)[1]
+    assert best < 12
+    folder = tmp_path / "checkpoints"
+    assert [checkpoint.step for checkpoint in checkpoints.find(folder)] == [best, 12]
+    assert (folder / checkpoints.BEST).resolve() == folder / f"step-{best:08d}"
 
 
 def test_only_the_newest_checkpoints_stay(tiny_folder: Path, tmp_path: Path) -> None:
