@@ -122,6 +122,8 @@ class JobWatcher:
                     for name in ("train_loss", "validation_loss", "tokens_per_s")
                     if summary.get(name) is not None
                 }
+                measured = summary.get("validation", {})
+                self._metrics |= {f"validation_{name}": float(points["last"]) for name, points in measured.items()}
         elif step.kind == "export":
             self._add_export(step)
         elif step.kind == "evaluate":
