@@ -133,6 +133,11 @@ def _refuse_impossible(inputs: FitInputs) -> None:
             "enable_activation_offloading moves what a GPU holds to the machine's memory, and there is no CUDA GPU "
             "here: set it to false; enable_activation_checkpointing saves memory on every device"
         )
+    if efficiency and efficiency.fsdp_cpu_offload and not on_cuda(inputs):
+        raise TrainingError(
+            "fsdp_cpu_offload holds what a GPU would hold in the machine's memory, and there is no CUDA GPU here: set "
+            "it to false"
+        )
     if dtype == "fp16" and (wanted == "cpu" or not any(here.values())):
         raise TrainingError("dtype fp16 needs a GPU: set recipe.training_config.dtype to bf16 or fp32")
 
