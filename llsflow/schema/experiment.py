@@ -96,7 +96,7 @@ def _sharding_mistakes(recipe: Recipe, trainer: TrainerConfig) -> Iterator[tuple
         if efficiency and getattr(efficiency, field) and trainer.strategy != "fsdp":
             yield (
                 ("recipe", "training_config", "efficiency_config", field),
-                "is for weights that are shared out over devices: set trainer.strategy=fsdp and trainer.devices, or false",
+                "is for weights that devices share out: set trainer.strategy=fsdp and trainer.devices, or false",
             )
     if trainer.strategy == "auto":
         return
