@@ -24,12 +24,11 @@ Measured = tuple[int, float, dict[str, float]]
 
 def llsflow(options: argparse.Namespace) -> Measured:
     """Train by llsflow.training.fit, as the train step of a plan does."""
-    from llsflow.training.sft import StepReport
-
     from llsflow.data.tokens import TokenSettings, tokenize
     from llsflow.models.load import load_tokenizer
     from llsflow.schema.training import DatasetFormat, Recipe, TrainerConfig
     from llsflow.training.fit import FitHooks, FitInputs, fit
+    from llsflow.training.sft import StepReport
 
     recipe = Recipe.model_validate(
         {
