@@ -18,7 +18,7 @@ CHOSEN, REJECTED = 0, 1
 """Columns of what comes in pairs."""
 
 
-def sigmoid(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
+def sigmoid(ratios: Tensor, beta: float) -> Tensor:
     """Return -log σ(β (r(y_w) - r(y_l))), [p].
 
     Source: DPO, Rafailov et al. 2023 (arXiv:2305.18290), equation 7.
@@ -26,7 +26,7 @@ def sigmoid(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
     return -functional.logsigmoid(beta * _margin(ratios))
 
 
-def hinge(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
+def hinge(ratios: Tensor, beta: float) -> Tensor:
     """Return max(0, 1 - β (r(y_w) - r(y_l))), [p].
 
     Source: SLiC-HF's calibration loss on DPO's ratios, as RSO has it, Liu et al. 2023 (arXiv:2309.06657), equation 9.
@@ -34,7 +34,7 @@ def hinge(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
     return torch.relu(1 - beta * _margin(ratios))
 
 
-def ipo(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
+def ipo(ratios: Tensor, beta: float, tokens: Tensor) -> Tensor:
     """Return (r(y_w) / |y_w| - r(y_l) / |y_l| - 1 / (2β))², [p]; |y| tokens of the answer.
 
     Source: IPO, Azar et al. 2023 (arXiv:2310.12036), equation 17 with τ = β; per token, as its authors computed it
@@ -43,7 +43,7 @@ def ipo(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
     return (_margin(ratios / tokens.clamp(min=1)) - 1 / (2 * beta)) ** 2
 
 
-def kto_pair(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
+def kto_pair(ratios: Tensor, beta: float) -> Tensor:
     """Return 1 - ½ σ(β (r(y_w) - z_l)) - ½ σ(β (z_w - r(y_l))), [p], with z = max(0, mean of r over the pairs given).
 
     Each answer is held against how far the answers of the other kind have moved; z carries no gradient.
@@ -57,12 +57,12 @@ def kto_pair(ratios: Tensor, tokens: Tensor, beta: float) -> Tensor:
     return 1 - (chosen + rejected) / 2
 
 
-LOSSES: dict[DPOLossType, Callable[[Tensor, Tensor, float], Tensor]] = {
+LOSSES: dict[DPOLossType, Callable[[Tensor, float], Tensor]] = {
     DPOLossType.SIGMOID: sigmoid,
     DPOLossType.HINGE: hinge,
-    DPOLossType.IPO: ipo,
     DPOLossType.KTO_PAIR: kto_pair,
 }
+"""Those that see whole answers; IPO sees their tokens too."""
 
 
 def preference_loss(policy: Tensor, reference: Tensor, tokens: Tensor, config: DPOAlignmentConfig) -> Tensor:
@@ -74,7 +74,10 @@ def preference_loss(policy: Tensor, reference: Tensor, tokens: Tensor, config: D
         tokens: how many tokens each answer has, [p, 2].
         config: which loss, and its β.
     """
-    return LOSSES[config.loss_type](policy - reference, tokens, config.beta)
+    ratios = policy - reference
+    if config.loss_type is DPOLossType.IPO:
+        return ipo(ratios, config.beta, tokens)
+    return LOSSES[config.loss_type](ratios, config.beta)
 
 
 def rewards(policy: Tensor, reference: Tensor, beta: float) -> Tensor:

@@ -28,11 +28,11 @@ def next_token_labels(input_ids: Tensor, loss_mask: Tensor) -> Tensor:
     return labels
 
 
-def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the summed negative log-likelihood, in nats, as a scalar in fp32.
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return each token's negative log-likelihood, in nats, [m] in fp32.
 
-    A sum and not a mean: the caller divides by the number of tokens under loss of the whole optimizer
-    step, so that gradient accumulation gives exactly the gradient of one large batch.
+    Not their mean: the caller divides by the number of tokens under loss of the whole optimizer step, so that
+    gradient accumulation gives exactly the gradient of one large batch.
 
     Args:
         logits: [m, v].
@@ -40,17 +40,15 @@ def token_loss_sum(logits: Tensor, labels: Tensor) -> Tensor:
 
     Source: cross entropy -log softmax(logits)[label], as in Bengio et al. 2003 (JMLR 3), equation 3.
     """
-    return functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return functional.cross_entropy(logits.float(), labels, reduction="none")
 
 
-def answer_log_probabilities(logits: Tensor, labels: Tensor, answer: Tensor, count: int) -> Tensor:
-    """Return log π of each answer, in nats, [count] in fp32: the sum over its tokens.
+def answer_log_probabilities(losses: Tensor, answer: Tensor, count: int) -> Tensor:
+    """Return log π of each answer, in nats, [count]: the sum over its tokens.
 
     Args:
-        logits: [m, v].
-        labels: int64 [m], none IGNORED.
+        losses: [m], as `token_losses` gives them.
         answer: int64 [m], which answer each token belongs to, below `count`.
         count: how many answers there are.
     """
-    nats = -functional.cross_entropy(logits.float(), labels, reduction="none")
-    return nats.new_zeros(count).index_add(0, answer, nats)
+    return losses.new_zeros(count).index_add(0, answer, -losses)

@@ -147,10 +147,17 @@ def _four_bits(dtype: str, device: str) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": device}}
 
 
-def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, dtype: str = "fp32") -> None:
+def save_folder(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    dtype: str = "fp32",
+    weights: dict[str, Any] | None = None,
+) -> None:
     """Write a plain Hugging Face folder: safetensors in `dtype`, tokenizer, chat template, generation config.
 
-    The model keeps its own precision; the folder is plain Hugging Face. The caller renames it into place.
+    The model keeps its own precision; the folder is plain Hugging Face. The caller renames it into place. `weights`
+    stand for the model's own where those are shared out over devices.
     """
     quiet()
     target = torch_dtype(dtype)
@@ -158,7 +165,7 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, fold
     model.generation_config = _generation_config(model, tokenizer)
     try:
         with home.storage_errors(folder):
-            state = model.state_dict()
+            state = model.state_dict() if weights is None else weights
             cast = {name: x.to(target) if x.is_floating_point() else x for name, x in state.items()}
             model.save_pretrained(str(folder), state_dict=cast)
             tokenizer.save_pretrained(str(folder))

@@ -110,12 +110,12 @@ def _saved(sizes: NDArray[np.int64]) -> tuple[int, int]:
     return int(saved[best]), best + 1
 
 
-def attention(
+def attention(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    attention_mask: Tensor | None,  # noqa: ARG001 - as above
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,

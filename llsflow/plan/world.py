@@ -14,6 +14,7 @@ from llsflow.models import describe
 from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
 from llsflow.models.roles import llama_roles, roles_of
+from llsflow.plan.machine import machine_mistakes
 from llsflow.schema.benchmarks import ModelCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, referenced_datasets
@@ -55,7 +56,11 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     problems: list[Mistake] = []
     _find_model(experiment, world, problems)
     _find_datasets(experiment, world, problems, config_dir)
-    for loc, message in (*_context_mistakes(experiment, world), *_kind_mistakes(experiment, world)):
+    for loc, message in (
+        *_context_mistakes(experiment, world),
+        *_kind_mistakes(experiment, world),
+        *machine_mistakes(experiment),
+    ):
         problems.append(Mistake(".".join(map(str, loc)), message))
     if benchmark := experiment.benchmark:
         found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)

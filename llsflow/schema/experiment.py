@@ -78,6 +78,7 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
                 yield ("recipe", "training_config", field), "needed to train: it is null"
         for place, sentence in experiment.recipe.checks():
             yield ("recipe", *place), sentence
+        yield from _sharding_mistakes(experiment.recipe, experiment.trainer)
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
     if experiment.benchmark:
@@ -87,6 +88,22 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
                 ("benchmark", "benchmark_config", "eval_candidate", "model"),
                 f"{candidate.model!r} is not this experiment's model: allowed is {experiment.model.model_id!r}",
             )
+
+
+def _sharding_mistakes(recipe: Recipe, trainer: TrainerConfig) -> Iterator[tuple[Loc, str]]:
+    efficiency = recipe.training_config.efficiency_config
+    for field in ("memory_efficient_fsdp_wrap", "fsdp_cpu_offload"):
+        if efficiency and getattr(efficiency, field) and trainer.strategy != "fsdp":
+            yield (
+                ("recipe", "training_config", "efficiency_config", field),
+                "is for weights that devices share out: set trainer.strategy=fsdp and trainer.devices, or false",
+            )
+    if trainer.strategy == "auto":
+        return
+    if trainer.devices == 1:
+        yield ("trainer", "strategy"), f"{trainer.strategy} is for several devices: set trainer.devices, or auto"
+    if trainer.strategy == "fsdp" and recipe.algorithm_config is not None:
+        yield ("trainer", "strategy"), "fsdp shares out weights that learn, and adapters are small: take ddp"
 
 
 def _dataset_mistakes(experiment: Experiment, loc: Loc, dataset_id: str) -> Iterator[tuple[Loc, str]]:

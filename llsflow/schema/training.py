@@ -67,19 +67,9 @@ class EfficiencyConfig(Record):
     enable_activation_offloading: Bool | None = False
     """Hold what the backward pass needs in the machine's memory; needs a CUDA GPU."""
     memory_efficient_fsdp_wrap: Bool | None = False
-    """Refused: weights are not sharded here."""
+    """Gather embedding and output layer by themselves; with trainer.strategy: fsdp."""
     fsdp_cpu_offload: Bool | None = False
-    """Refused: weights are not sharded here."""
-
-    @field_validator("memory_efficient_fsdp_wrap", "fsdp_cpu_offload")
-    @classmethod
-    def _not_sharded(cls, value: bool | None) -> bool | None:
-        if value:
-            raise ValueError(
-                "weights are not sharded over devices: each holds them all; set it to false, and save memory by "
-                "enable_activation_checkpointing or adapters (recipe=sft_lora)"
-            )
-        return value
+    """Hold the shards in the machine's memory; with trainer.strategy: fsdp on CUDA GPUs."""
 
 
 class TrainingConfig(Record):
@@ -247,6 +237,9 @@ class TrainerConfig(Record):
     devices: PositiveInt = 1
     """How many of them train together, each on its own rows (data parallel); an optimizer step then takes batch_size ×
     gradient_accumulation_steps × devices rows. On a CPU they are processes that share its cores."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share the work. ddp (and auto): each holds all weights; fsdp: each holds a share of every
+    tensor (arXiv:2304.11277), for models that one device cannot hold."""
     num_workers: NonNegativeInt = 0
     """Processes that make batches ahead; 0: none, which is enough for text."""
     num_threads: PositiveInt | None = None

@@ -58,10 +58,13 @@ STEPS: dict[str, StepKind] = {
         "llsflow.steps.reference",
         (
             *("training/reference.py", "training/objectives.py", "training/examples.py", "training/batches.py"),
-            *("losses/supervised.py", "models/segments.py", *WEIGHTS, "steps/reference.py"),
+            *("losses/supervised.py", "models/output.py", "models/segments.py", *WEIGHTS, "steps/reference.py"),
         ),
     ),
-    "train": StepKind("llsflow.steps.train", ("training", "losses", "models/segments.py", *WEIGHTS, "steps/train.py")),
+    "train": StepKind(
+        "llsflow.steps.train",
+        ("training", "losses", "models/output.py", "models/segments.py", *WEIGHTS, "steps/train.py"),
+    ),
     "export": StepKind("llsflow.steps.export", (*WEIGHTS, "steps/export.py")),
     "evaluate": StepKind(
         "llsflow.steps.evaluate",

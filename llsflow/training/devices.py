@@ -25,6 +25,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from llsflow.errors import LlsflowError, TrainingError
 from llsflow.training.inputs import FitInputs
+from llsflow.training.sharding import ShardedStrategy
 
 HOST = "127.0.0.1"
 PATIENCE_SECONDS = 30.0
@@ -85,11 +86,16 @@ class OneMachine(ClusterEnvironment):
 
 
 def strategy(device: Device, inputs: FitInputs) -> Any:
-    """Return Lightning's strategy: data parallel, gradients exchanged once a step."""
+    """Return Lightning's strategy: every device with its own rows, and with all weights or a share of them."""
     if device.world == 1:
         return "auto"
-    backend = "nccl" if on_cuda(inputs) else "gloo"
-    return DDPStrategy(cluster_environment=OneMachine(device), process_group_backend=backend)
+    settings: dict[str, Any] = {
+        "cluster_environment": OneMachine(device),
+        "process_group_backend": "nccl" if on_cuda(inputs) else "gloo",
+    }
+    if inputs.trainer.strategy == "fsdp":
+        return ShardedStrategy(inputs.recipe.training_config.efficiency_config, **settings)
+    return DDPStrategy(**settings)
 
 
 def on_cuda(inputs: FitInputs) -> bool:

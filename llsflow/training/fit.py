@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from llsflow.errors import Stopped, TrainingError
 from llsflow.models.adapters import parameters_of
+from llsflow.models.output import is_plain
 from llsflow.training import checkpoints
 from llsflow.training.batches import StepPlan
 from llsflow.training.checkpoints import Checkpoint
@@ -81,7 +82,8 @@ def train_as(device: Device, inputs: FitInputs, folder: Path, hooks: FitHooks) -
     if device.rank:  # the first device drew the new adapters' numbers; dropout is every device's own
         torch.manual_seed(inputs.seed + device.rank)
     loop = Loop(inputs, folder, hooks, plan, state, writes=device.rank == 0)
-    module = StepModule(model, _settings(inputs, plan), last.step if last else 0, loop.on_step, hooks.stopping)
+    settings = _settings(inputs, plan, plain=is_plain(model))
+    module = StepModule(model, settings, last.step if last else 0, loop.on_step, hooks.stopping)
     if module.done < len(plan.steps):
         _run(module, loop, inputs, plan, device)
     if loop.stopped:
@@ -89,11 +91,11 @@ def train_as(device: Device, inputs: FitInputs, folder: Path, hooks: FitHooks) -
     return module, loop, last.step if last else 0
 
 
-def _settings(inputs: FitInputs, plan: StepPlan) -> ModuleSettings:
+def _settings(inputs: FitInputs, plan: StepPlan, *, plain: bool) -> ModuleSettings:
     config = inputs.recipe.training_config
     assert config.optimizer_config is not None  # noqa: S101 - cross_checks refused it
     return ModuleSettings(
-        objective=objective_of(inputs.recipe),
+        objective=objective_of(inputs.recipe, plain=plain),
         optimizer=config.optimizer_config,
         schedule=inputs.recipe.lr_schedule,
         clip=inputs.recipe.gradient_clip_norm,
@@ -132,6 +134,11 @@ def _refuse_impossible(inputs: FitInputs) -> None:
         raise TrainingError(
             "enable_activation_offloading moves what a GPU holds to the machine's memory, and there is no CUDA GPU "
             "here: set it to false; enable_activation_checkpointing saves memory on every device"
+        )
+    if efficiency and efficiency.fsdp_cpu_offload and not on_cuda(inputs):
+        raise TrainingError(
+            "fsdp_cpu_offload holds what a GPU would hold in the machine's memory, and there is no CUDA GPU here: set "
+            "it to false"
         )
     if dtype == "fp16" and (wanted == "cpu" or not any(here.values())):
         raise TrainingError("dtype fp16 needs a GPU: set recipe.training_config.dtype to bf16 or fp32")

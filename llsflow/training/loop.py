@@ -20,6 +20,7 @@ from llsflow.training.curves import Curves
 from llsflow.training.inputs import FitHooks, FitInputs
 from llsflow.training.module import StepModule, StepReport
 from llsflow.training.samples import generate_samples
+from llsflow.training.sharding import is_sharded, load_optimizer_state, optimizer_state, whole_weights
 from llsflow.training.validation import validate, validation_batches
 from llsflow.training.weights import write_weights
 
@@ -55,7 +56,7 @@ class Loop(Callback):
         """Bring the optimizer and the random numbers to where the checkpoint left them."""
         assert isinstance(pl_module, StepModule)  # noqa: S101 - fit runs no other
         if self.state:
-            trainer.optimizers[0].load_state_dict(self.state["optimizer"])
+            load_optimizer_state(pl_module.model, trainer.optimizers[0], self.state["optimizer"])
             _set_random_state(self.state["random"], trainer.global_rank)
         elif self.inputs.validation is not None:
             self._validate(trainer, pl_module, 0)
@@ -126,7 +127,7 @@ class Loop(Callback):
         if self.recipe.kind == "sft":
             means["perplexity"] = math.exp(min(means["loss"], 700.0))
         self._point({f"val/{name}": value for name, value in means.items()}, step)
-        if self.recipe.samples_per_validation and trainer.is_global_zero:
+        if self.recipe.samples_per_validation and (trainer.is_global_zero or is_sharded(module.model)):
             with trainer.precision_plugin.forward_context():
                 samples = generate_samples(
                     module.model,
@@ -140,14 +141,16 @@ class Loop(Callback):
 
     def _save(self, trainer: Trainer, module: StepModule, step: int) -> None:
         random = _random_states(trainer.world_size)
+        weights = whole_weights(module.model)
+        optimizer = optimizer_state(module.model, trainer.optimizers[0])
         if not trainer.is_global_zero:
             return
         epoch = self.plan.epoch_of(step - 1)
         checkpoint = checkpoints.save(
             self.checkpoints,
             step,
-            lambda folder: write_weights(module.model, self.inputs, folder),
-            {"step": step, "optimizer": trainer.optimizers[0].state_dict(), "random": random},
+            lambda folder: write_weights(module.model, self.inputs, folder, weights),
+            {"step": step, "optimizer": optimizer, "random": random},
             {"epoch": epoch, "metrics": self._metrics_at(step, epoch)},
         )
         checkpoints.prune(self.checkpoints, self.recipe.keep_checkpoints)

@@ -22,6 +22,7 @@ from llsflow.schema.training import OptimizerConfig
 from llsflow.training.examples import MicroBatch, StepShare
 from llsflow.training.objectives import Objective
 from llsflow.training.optimizers import build_optimizer, gradient_norm, learning_rate
+from llsflow.training.sharding import gradients_stay, is_sharded, whole
 
 TOLD_ROWS = 16
 """So many rows are named when the loss is not a number."""
@@ -137,6 +138,8 @@ class StepModule(LightningModule):
     def _apart(self, more: bool) -> AbstractContextManager[None]:
         """Keep the gradients of all but the last micro-batch on their device, so that they are exchanged once."""
         wrapped = self.trainer.strategy.model
+        if more and is_sharded(self.model):
+            return gradients_stay(self.model)
         return wrapped.no_sync() if more and isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
     def _saved_tensors(self) -> AbstractContextManager[Any]:
@@ -166,7 +169,7 @@ class StepModule(LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip: Lightning calls this once the gradients are unscaled, whatever the precision."""
-        norm = gradient_norm(self.model.parameters())
+        norm = whole(gradient_norm(self.model.parameters()))
         if self.settings.clip is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip, norm)
         self._norm = float(norm)

@@ -1,13 +1,11 @@
 """What a training minimises on a micro-batch: the supervised loss, or one of preferences.
 
-Letters: t tokens of the micro-batch, m of them under loss, n rows, l the longest row, h hidden size, v vocabulary,
-p pairs.
+Letters: t tokens of the micro-batch, m of them under loss, n rows, l the longest row, p pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from llsflow.losses.preference import CHOSEN, REJECTED, preference_loss, rewards
-from llsflow.losses.supervised import IGNORED, answer_log_probabilities, token_loss_sum
+from llsflow.losses.supervised import IGNORED, answer_log_probabilities, token_losses
+from llsflow.models.output import fills_the_memory, hidden_states, losses_in_parts, output_positions
 from llsflow.models.segments import NAME as SEGMENTS
 from llsflow.schema.training import DPOAlignmentConfig, Recipe
 from llsflow.training.examples import MicroBatch
@@ -34,27 +33,26 @@ class Measured:
 Objective = Callable[[nn.Module, MicroBatch], Measured]
 
 
-def objective_of(recipe: Recipe) -> Objective:
-    """Return what a recipe's training minimises."""
+def objective_of(recipe: Recipe, *, plain: bool = False) -> Objective:
+    """Return what a recipe's training minimises; `plain`: the logits are what the model's output layer gives."""
     if recipe.alignment_config is None:
-        return supervised
+        return lambda model, batch: supervised(model, batch, plain=plain)
     config = recipe.alignment_config
-    return lambda model, batch: preference(model, batch, config)
+    return lambda model, batch: preference(model, batch, config, plain=plain)
 
 
-def supervised(model: nn.Module, batch: MicroBatch) -> Measured:
+def supervised(model: nn.Module, batch: MicroBatch, *, plain: bool = False) -> Measured:
     """Return the summed loss of the tokens under loss, in nats."""
-    logits, labels = logits_under_loss(model, batch)
-    return Measured(token_loss_sum(logits, labels))
+    return Measured(losses_under_loss(model, batch, plain=plain).sum())
 
 
-def preference(model: nn.Module, batch: MicroBatch, config: DPOAlignmentConfig) -> Measured:
+def preference(model: nn.Module, batch: MicroBatch, config: DPOAlignmentConfig, *, plain: bool = False) -> Measured:
     """Return the summed loss of the pairs, with rewards and log-probabilities.
 
     Accuracy is the share of pairs whose chosen answer has the higher reward; a tie, as before the first step, is half.
     """
     assert batch.reference is not None  # noqa: S101 - fit asks for it
-    policy, tokens = pair_log_probabilities(model, batch)
+    policy, tokens = pair_log_probabilities(model, batch, plain=plain)
     loss = preference_loss(policy, batch.reference, tokens, config).sum()
     rewarded = rewards(policy, batch.reference, config.beta)
     margin = rewarded[:, CHOSEN] - rewarded[:, REJECTED]
@@ -71,33 +69,43 @@ def preference(model: nn.Module, batch: MicroBatch, config: DPOAlignmentConfig) 
     )
 
 
-def pair_log_probabilities(model: nn.Module, batch: MicroBatch) -> tuple[Tensor, Tensor]:
+def pair_log_probabilities(model: nn.Module, batch: MicroBatch, *, plain: bool = False) -> tuple[Tensor, Tensor]:
     """Return log π of each pair's answers, [p, 2] in fp32, and how many tokens each has, [p, 2]."""
-    logits, labels = logits_under_loss(model, batch)
-    lengths = torch.tensor(batch.segments.lengths, device=labels.device)
-    row = torch.repeat_interleave(torch.arange(len(lengths), device=labels.device), lengths)[batch.labels != IGNORED]
+    losses = losses_under_loss(model, batch, plain=plain)
+    device = losses.device
+    lengths = torch.tensor(batch.segments.lengths, device=device)
+    row = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.labels != IGNORED]
     count = len(lengths)
-    nats = answer_log_probabilities(logits, labels, row, count)
+    nats = answer_log_probabilities(losses, row, count)
     return nats.view(-1, 2), torch.bincount(row, minlength=count).view(-1, 2)
 
 
-def logits_under_loss(model: Any, batch: MicroBatch) -> tuple[Tensor, Tensor]:
-    """Return the logits at the positions under loss, [m, v], and what they are to predict, [m].
+def losses_under_loss(model: Any, batch: MicroBatch, *, plain: bool = False) -> Tensor:
+    """Return the negative log-likelihood of each token under loss, in nats, [m].
 
     The output layer sees no other position: the logits of the others, most of the memory with a large
-    vocabulary, are never computed.
+    vocabulary, are never computed. Those of many tokens are computed in parts, where nothing is done to them.
     """
     positions = batch.labels != IGNORED
+    labels = batch.labels[positions]
     if model.config._attn_implementation == SEGMENTS:
-        inputs = {"input_ids": batch.input_ids[None], "position_ids": batch.segments.positions}
-        with output_positions(model, positions[None]):
-            logits = model(**inputs, segments=batch.segments, use_cache=False).logits
+        wanted = positions[None]
+        inputs: dict[str, Any] = {
+            "input_ids": batch.input_ids[None],
+            "position_ids": batch.segments.positions,
+            "segments": batch.segments,
+        }
     else:
         # no attention mask: padding stands on the right of a causal model, so no real token sees it
         padded, wanted = _padded(batch, positions)
-        with output_positions(model, wanted):
-            logits = model(input_ids=padded, use_cache=False).logits
-    return logits[0], batch.labels[positions]
+        inputs = {"input_ids": padded}
+    if plain and fills_the_memory(model, len(labels)):
+        with hidden_states(model, wanted) as kept:
+            model(**inputs, use_cache=False)
+        return losses_in_parts(model, kept[0], labels)
+    with output_positions(model, wanted):
+        logits = model(**inputs, use_cache=False).logits
+    return token_losses(logits[0], labels)
 
 
 def _padded(batch: MicroBatch, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,25 +114,3 @@ def _padded(batch: MicroBatch, positions: Tensor) -> tuple[Tensor, Tensor]:
     rows = [torch.split(x, lengths) for x in (batch.input_ids, positions)]
     ids, wanted = (torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True) for parts in rows)
     return ids, wanted
-
-
-@contextmanager
-def output_positions(model: Any, positions: Tensor) -> Iterator[None]:
-    """While open, the model's output layer is given only the chosen positions, as one sequence [1, m, h].
-
-    A hook on that layer rather than the model's inner parts: what some architectures do to the logits
-    afterwards (scaling, soft-capping) goes on being done by the model itself.
-
-    Args:
-        model: a Hugging Face causal language model.
-        positions: bool [n, l], m of them True.
-    """
-
-    def select(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:  # noqa: ARG001
-        return (inputs[0][positions][None], *inputs[1:])
-
-    handle = model.get_output_embeddings().register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from llsflow.models.adapters import load_merged
 from llsflow.models.load import torch_dtype
 from llsflow.models.local import pick_device
+from llsflow.models.output import is_plain
 from llsflow.models.segments import use_segments
 from llsflow.training.batches import Examples
 from llsflow.training.examples import ExampleTable
@@ -48,6 +49,7 @@ def reference_log_probabilities(
     data = inputs.recipe.training_config.data_config
     assert data is not None  # noqa: S101 - cross_checks refused it
     found = np.full((len(table), 2), np.nan, dtype=np.float32)
+    plain = is_plain(model)
     dtype = inputs.recipe.training_config.dtype or "fp32"
     mixed = inputs.trainer.precision == "mixed" and dtype != "fp32"
     done = 0
@@ -56,7 +58,7 @@ def reference_log_probabilities(
         micro = table.collate(examples).to(model.device)
         precision = torch.autocast(model.device.type, dtype=torch_dtype(dtype)) if mixed else nullcontext()
         with torch.no_grad(), precision:
-            found[examples] = pair_log_probabilities(model, micro)[0].float().cpu().numpy()
+            found[examples] = pair_log_probabilities(model, micro, plain=plain)[0].float().cpu().numpy()
         done += len(examples)
         on_progress(done)
     return found

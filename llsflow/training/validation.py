@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from llsflow.training.batches import Examples
 from llsflow.training.examples import ExampleTable
 from llsflow.training.module import StepModule
+from llsflow.training.sharding import is_sharded
 
 
 def validation_batches(lengths: Any, size: int, most: int) -> list[Examples]:
@@ -32,11 +33,12 @@ def validate(module: StepModule, trainer: Trainer, examples: ExampleTable, batch
     module.model.train(False)
     try:
         with torch.no_grad(), trainer.precision_plugin.forward_context():
-            for batch in batches[trainer.global_rank :: trainer.world_size]:
-                micro = examples.collate(batch).to(module.device)
+            for index in range(trainer.global_rank, _rounds(module, trainer, batches), trainer.world_size):
+                # a device that is left over computes along where the others need its share of the weights
+                micro = examples.collate(batches[index % len(batches)]).to(module.device)
                 measured = module.settings.objective(module.model, micro)
                 found: dict[str, Any] = {"loss": measured.loss, "weight": micro.weight, **measured.metrics}
-                for name, value in found.items():
+                for name, value in found.items() if index < len(batches) else ():
                     sums[name] = sums.get(name, 0.0) + float(value)
     finally:
         module.model.train()
@@ -45,6 +47,13 @@ def validate(module: StepModule, trainer: Trainer, examples: ExampleTable, batch
         sums = module.over_devices(sums)
     weight = sums.pop("weight")
     return {name: value / weight for name, value in sums.items()}
+
+
+def _rounds(module: StepModule, trainer: Trainer, batches: list[Examples]) -> int:
+    """Return how many batches are computed on all devices together."""
+    if not is_sharded(module.model):
+        return len(batches)
+    return -(-len(batches) // trainer.world_size) * trainer.world_size
 
 
 def _every_name(trainer: Trainer, sums: dict[str, Any]) -> set[str]:

@@ -43,10 +43,17 @@ def _ready(model: Any, inputs: FitInputs) -> Any:
     return model.train()
 
 
-def write_weights(model: Any, inputs: FitInputs, folder: Path) -> None:
-    """Write a checkpoint's weights: of a training of adapters the adapters alone."""
+def write_weights(model: Any, inputs: FitInputs, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a checkpoint's weights: of a training of adapters the adapters alone.
+
+    Args:
+        model: what is trained.
+        inputs: of the training.
+        folder: where to.
+        weights: gathered from all devices; None: the model has them.
+    """
     if inputs.recipe.algorithm_config is None:
-        save_folder(model, inputs.tokenizer, folder, held_dtype(inputs))
+        save_folder(model, inputs.tokenizer, folder, held_dtype(inputs), weights)
     else:
         save_adapter(model, inputs.tokenizer, folder, inputs.model, inputs.load.get("revision"))
 

@@ -158,9 +158,11 @@ def test_hydras_plus_is_no_advice_for_a_misspelt_key(mistakes: Mistakes) -> None
 
 def test_an_unknown_experiment_does_not_hide_the_rest(mistakes: Mistakes) -> None:
     assert mistakes("quikstart", "seed=x", "recipe=none_such", "a=1,2") == [
-        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: date_preferences, date_styles, eval, quickstart, sft",
+        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: date_preferences, "
+        "date_styles, eval, quickstart, sft",
         "command line: seed=x: found 'x', allowed: an integer of at least 0 and at most 2147483647",
-        "command line: recipe=none_such: no recipe 'none_such'. Known: dpo_full, dpo_lora, sft_dora, sft_full, sft_lora, sft_packed",
+        "command line: recipe=none_such: no recipe 'none_such'. Known: dpo_full, dpo_lora, sft_dora, sft_full, "
+        "sft_lora, sft_packed",
         'command line: a=1,2: several values for one key: sweeps are not available; for a list write "a=[1,2]", '
         "for a text \"a='1,2'\"",
     ]

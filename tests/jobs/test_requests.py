@@ -20,6 +20,7 @@ from llsflow.jobs.names import CatalogueNames
 from llsflow.plan import compile_plan
 from llsflow.schema.benchmarks import BenchmarkConfig
 from llsflow.schema.datasets import RegisterDatasetRequest
+from llsflow.schema.experiment import Experiment
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store

@@ -2,8 +2,8 @@
 
     .venv-peers/bin/python tests/losses/make_trl_values.py tests/losses/trl_values.json MODEL
 
-TRL's DPOTrainer computes each loss on a small Llama (the fixture of tests/bench) and its reference; what is kept are the log-probabilities
-that it computed, the number of tokens of each answer, and its loss and rewards.
+TRL's DPOTrainer computes each loss on a small Llama (MODEL: the fixture of tests/bench) and its reference; what is kept
+are the log-probabilities that it computed, the number of tokens of each answer, and its loss.
 """
 
 from __future__ import annotations

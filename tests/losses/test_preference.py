@@ -87,6 +87,6 @@ def test_rewards_are_beta_times_the_ratio_and_carry_no_gradient() -> None:
 
 
 def test_an_answers_log_probability_is_the_sum_over_its_tokens() -> None:
-    logits = torch.log(torch.tensor([[0.5, 0.5], [0.25, 0.75], [0.9, 0.1]]))
-    found = answer_log_probabilities(logits, torch.tensor([0, 1, 0]), torch.tensor([1, 0, 1]), 3)
+    losses = -torch.log(torch.tensor([0.5, 0.75, 0.9]))
+    found = answer_log_probabilities(losses, torch.tensor([1, 0, 1]), 3)
     assert found.tolist() == pytest.approx([math.log(0.75), math.log(0.5) + math.log(0.9), 0.0])

@@ -127,5 +127,5 @@ def test_damaged_adapters_get_a_sentence(base: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_merged(folder)
     weights.unlink()
-    with pytest.raises(ModelError, match="but no adapter_model.safetensors: copy it too"):
+    with pytest.raises(ModelError, match=r"but no adapter_model\.safetensors: copy it too"):
         describe_folder(folder)

@@ -15,7 +15,10 @@ from llsflow.plan import compile_plan
 from llsflow.schema.plan import StepState
 from tests.steps.test_pipeline import Log, run
 
-LORA = "{type: LoRA, lora_attn_modules: [q_proj, v_proj], apply_lora_to_mlp: true, apply_lora_to_output: true, rank: 4, alpha: 8}"
+LORA = (
+    "{type: LoRA, lora_attn_modules: [q_proj, v_proj], apply_lora_to_mlp: true, apply_lora_to_output: true, "
+    "rank: 4, alpha: 8}"
+)
 
 
 @pytest.fixture

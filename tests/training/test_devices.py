@@ -88,3 +88,23 @@ def test_killed_with_9_no_device_is_left_behind(tiny_folder: Path, tmp_path: Pat
         process.kill()
     gone, alive = psutil.wait_procs(others, timeout=30)
     assert (len(gone), alive) == (1, [])
+
+
+@pytest.mark.parametrize("wrap", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_weights_shared_out_train_as_one_process_does(tiny_folder: Path, tmp_path: Path, wrap: bool) -> None:
+    """FSDP: the same losses, checkpoints as one process would write them, and a resume from them."""
+    sharded = TrainerConfig(accelerator="cpu", devices=2, num_threads=1, strategy="fsdp")
+    saving = {"efficiency_config": {"memory_efficient_fsdp_wrap": wrap}, "max_validation_steps": 0}
+    more: dict[str, Any] = {"train": ExampleTable(rows(17)), "validation": ExampleTable(rows(9, 1))}
+    one_used = recipe(training={"gradient_accumulation_steps": 4, **saving})
+    one = run(tmp_path / "one", tiny_folder, one_used, **more)
+    used = recipe(training={"gradient_accumulation_steps": 2, **saving})
+    two = run(tmp_path / "two", tiny_folder, used, trainer=sharded, **more)
+    for name in ("train/loss", "val/loss"):
+        assert losses(two, name) == pytest.approx(losses(one, name), rel=1e-5)
+    assert losses(two, "train/grad_norm") == pytest.approx(losses(one, "train/grad_norm"), rel=1e-4)
+    for name, weight in weights(one).items():
+        assert torch.allclose(weights(two)[name], weight, atol=1e-5), name
+    with pytest.raises(Stopped):
+        run(tmp_path / "broken", tiny_folder, used, FitHooks(stopping=stop_after(2)), trainer=sharded, **more)
+    assert same(weights(two), weights(run(tmp_path / "broken", tiny_folder, used, trainer=sharded, **more)))

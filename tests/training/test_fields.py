@@ -150,6 +150,7 @@ def dtype(bench: Bench) -> None:
     assert losses(half) != losses(bench.run())
     assert losses(bench.run(training={"dtype": None})) == losses(bench.run())
     if not torch.cuda.is_available():
+        refused("fp16 needs a GPU", training_override("dtype", "fp16"), "trainer=cpu")
         with pytest.raises(TrainingError, match="fp16 needs a GPU"):
             bench.run(training={"dtype": "fp16"})
 
@@ -259,17 +260,40 @@ def kept_for_backward(bench: Bench, used: Any) -> int:
 def enable_activation_offloading(bench: Bench) -> None:
     if torch.cuda.is_available():
         return
+    offloading = training_override("efficiency_config", "{enable_activation_offloading: true}")
+    refused("enable_activation_offloading: .*no CUDA GPU", f"+{offloading}", "trainer=cpu")
     with pytest.raises(TrainingError, match="there is no CUDA GPU here: set it to false"):
         bench.run(training={"efficiency_config": {"enable_activation_offloading": True}})
 
 
-def sharding(name: str) -> Callable[[Bench], None]:
-    def case(bench: Bench) -> None:
-        with pytest.raises(ValidationError, match="weights are not sharded over devices"):
-            EfficiencyConfig.model_validate({name: True})
-        assert EfficiencyConfig.model_validate({name: None}) is not None
+def memory_efficient_fsdp_wrap(bench: Bench) -> None:
+    """That the training stays the same is shown by test_devices.py."""
+    wrapped = training_override("efficiency_config", "{memory_efficient_fsdp_wrap: true}")
+    refused("set trainer.strategy=fsdp and trainer.devices", f"+{wrapped}")
+    assert {"Embedding", "Linear"} <= sharded_units(bench.model, wrap=True) - sharded_units(bench.model, wrap=False)
 
-    return case
+
+def sharded_units(folder: Path, *, wrap: bool) -> set[str]:
+    """Return the kinds of module that are gathered by themselves."""
+    from torch.distributed.fsdp import FSDPModule
+
+    from llsflow.models.load import load_model
+    from llsflow.training.sharding import shard
+
+    model = load_model(folder)
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        shard(model, EfficiencyConfig(memory_efficient_fsdp_wrap=wrap), "cpu")
+        return {type(m).__name__.removeprefix("FSDP") for m in model.modules() if isinstance(m, FSDPModule)}
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def fsdp_cpu_offload(bench: Bench) -> None:
+    offloaded = f"+{training_override('efficiency_config', '{fsdp_cpu_offload: true}')}"
+    refused("set trainer.strategy=fsdp and trainer.devices", offloaded)
+    if not torch.cuda.is_available():
+        refused("no CUDA GPU", offloaded, "+trainer.strategy=fsdp", "trainer.devices=2")
 
 
 def lora_type(bench: Bench) -> None:
@@ -382,8 +406,8 @@ CASES: dict[str, Callable[[Bench], None]] = {
     **{f"OptimizerConfig.{case.__name__}": case for case in (optimizer_type, lr, weight_decay, num_warmup_steps)},
     "EfficiencyConfig.enable_activation_checkpointing": enable_activation_checkpointing,
     "EfficiencyConfig.enable_activation_offloading": enable_activation_offloading,
-    "EfficiencyConfig.memory_efficient_fsdp_wrap": sharding("memory_efficient_fsdp_wrap"),
-    "EfficiencyConfig.fsdp_cpu_offload": sharding("fsdp_cpu_offload"),
+    "EfficiencyConfig.memory_efficient_fsdp_wrap": memory_efficient_fsdp_wrap,
+    "EfficiencyConfig.fsdp_cpu_offload": fsdp_cpu_offload,
     "LoraFinetuningConfig.type": lora_type,
     **{
         f"LoraFinetuningConfig.{case.__name__}": case

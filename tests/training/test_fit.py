@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped, TrainingError
+from llsflow.models import output
 from llsflow.models.adapters import load_merged
 from llsflow.models.build import build
 from llsflow.models.load import load_model, load_tokenizer
+from llsflow.models.output import is_plain
 from llsflow.models.segments import use_segments
 from llsflow.schema.models import ModelInit
 from llsflow.schema.training import Recipe, TrainerConfig
@@ -28,7 +30,7 @@ from llsflow.training.examples import ExampleTable
 from llsflow.training.fit import fit
 from llsflow.training.inputs import FitHooks, FitInputs, FitResult
 from llsflow.training.module import StepReport
-from llsflow.training.objectives import logits_under_loss, supervised
+from llsflow.training.objectives import losses_under_loss, supervised
 from tests.conftest import TWO_LAYERS
 
 
@@ -154,18 +156,45 @@ def test_with_workers_dropout_and_accumulation_it_goes_on_in_the_middle_of_an_ep
         assert resumed.curves["train/loss"] == unbroken.curves["train/loss"]
 
 
+@pytest.mark.parametrize("flat", [True, False])
+def test_logits_in_parts_give_the_same_losses_and_gradients(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, flat: bool
+) -> None:
+    model = load_model(str(tiny_folder))
+    assert is_plain(model)
+    if flat:
+        use_segments(model)
+    batch = ExampleTable(rows(8)).collate(np.arange(8))
+
+    def measured() -> tuple[torch.Tensor, list[torch.Tensor]]:
+        model.zero_grad()
+        losses = losses_under_loss(model, batch, plain=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        return losses.detach(), [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+
+    whole = measured()
+    assert not output.fills_the_memory(model, batch.weight)
+    monkeypatch.setattr(output, "MOST_LOGITS", 5 * 261)
+    assert output.fills_the_memory(model, batch.weight)
+    parts = measured()
+    torch.testing.assert_close(parts[0], whole[0])
+    torch.testing.assert_close(parts[1], whole[1])
+
+
+@pytest.mark.parametrize("change", [{"logits_scaling": 2.0}, {"logits_scaling": 1.0}])
+def test_an_output_layer_with_something_after_it_is_not_plain(change: dict[str, float]) -> None:
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("granite", vocab_size=31, **sizes, **change))
+    assert is_plain(model) == (change["logits_scaling"] == 1.0)
+
+
 def test_packed_rows_have_the_losses_they_have_alone(tiny_folder: Path) -> None:
     """Token by token: positions begin anew and no row sees another."""
     model = load_model(str(tiny_folder))
     table = ExampleTable(rows(8))
-    alone = []
-    for row in range(8):
-        batch = table.collate(np.array([row]))
-        logits, labels = logits_under_loss(model, batch)
-        alone.append(functional.cross_entropy(logits, labels, reduction="none"))
+    alone = [losses_under_loss(model, table.collate(np.array([row]))) for row in range(8)]
     assert use_segments(model)
-    logits, labels = logits_under_loss(model, table.collate(np.arange(8)))
-    together = functional.cross_entropy(logits, labels, reduction="none")
+    together = losses_under_loss(model, table.collate(np.arange(8)))
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
