@@ -64,6 +64,18 @@ class Roles:
         return found
 
 
+def adapter_parameters(shapes: Mapping[str, Sequence[int]], config: LoraFinetuningConfig) -> int:
+    """Return how many numbers the adapters have: r·(i + o) for each layer of i inputs and o outputs.
+
+    Source: LoRA (arXiv:2106.09685), equation 3: B is [o, r], A is [r, i].
+    """
+    targets = roles_of(shapes).targets(config)
+    if config.apply_lora_to_output:
+        targets.append("lm_head")
+    ends = tuple(f".{target}.weight" for target in targets)
+    return config.rank * sum(sum(shape) for name, shape in shapes.items() if f".{name}".endswith(ends))
+
+
 def roles_of(shapes: Mapping[str, Sequence[int]]) -> Roles:
     """Return the linear layers of a decoder.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from llsflow.models.roles import adapter_parameters
 from llsflow.plan.world import World
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate
-from llsflow.schema.training import Recipe
+from llsflow.schema.training import LoraFinetuningConfig, Recipe
 from llsflow.steps.speed import flops_per_second
 from llsflow.training.checkpoints import RESUMABLE
 
@@ -79,7 +80,7 @@ def of_reference(rows: int, cost: Cost) -> Estimate:
 
 
 def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
-    """Return the estimate of training: weights, gradients and two moments, activations of one micro-batch."""
+    """Return the estimate of training: weights, of those that learn gradient and two moments too, and activations."""
     recipe = experiment.recipe
     assert recipe is not None  # noqa: S101 - asked only with a recipe
     config = recipe.training_config
@@ -93,16 +94,38 @@ def of_train(world: World, experiment: Experiment, cost: Cost) -> Estimate:
     tokens = round(seen * cost.tokens_per_row)
     parameters = cost.parameters
     held = BYTES[config.dtype or "fp32"] if experiment.trainer.precision == "true" else 4
+    learning = _learning(world, recipe, parameters)
+    adapters = recipe.algorithm_config is not None
     batch_tokens = config.data_config.batch_size * a_sequence * cost.tokens_per_row
     return Estimate(
         rows=seen,
         tokens=tokens,
         optimizer_steps=steps,
         parameters=parameters,
-        memory_bytes=round(parameters * held * 4 + _activations(world, batch_tokens)) if parameters else None,
-        disk_bytes=parameters * held * _copies_on_disk(recipe, steps) if parameters else None,
-        seconds=cost.seconds(tokens, passes=3),
+        memory_bytes=(
+            round(parameters * _bytes_at_rest(recipe, held) + learning * held * 3 + _activations(world, batch_tokens))
+            if parameters
+            else None
+        ),
+        disk_bytes=learning * held * _copies_on_disk(recipe, steps) if parameters else None,
+        # with adapters the weights' own gradients, a third of the work, are not computed
+        seconds=cost.seconds(tokens, passes=2 if adapters else 3),
     )
+
+
+def _learning(world: World, recipe: Recipe, parameters: int | None) -> int:
+    """Return how many parameters learn; adapters of a model that is not built yet are counted as a fiftieth."""
+    config = recipe.algorithm_config
+    if not isinstance(config, LoraFinetuningConfig):
+        return parameters or 0
+    shapes = world.model.shapes if world.model else {}
+    return adapter_parameters(shapes, config) if shapes else (parameters or 0) // 50
+
+
+def _bytes_at_rest(recipe: Recipe, held: int) -> float:
+    """Return the bytes of one weight in memory: half a byte in 4 bits."""
+    config = recipe.algorithm_config
+    return 0.5 if isinstance(config, LoraFinetuningConfig) and config.quantize_base else held
 
 
 def _copies_on_disk(recipe: Recipe, steps: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llsflow.errors import ModelError
-from llsflow.models.roles import llama_roles, roles_of
+from llsflow.models.roles import adapter_parameters, llama_roles, roles_of
 from llsflow.schema.training import LoraFinetuningConfig
 from tests.models.test_segments import KEEPS_ITS_OWN, RUNS, model
 
@@ -70,3 +70,12 @@ def test_a_module_that_the_model_has_not_is_refused_with_those_it_has() -> None:
         roles.targets(lora(lora_attn_modules=["q_proj"]))
     (near,) = roles_of(shapes("llama")).mistakes(lora(lora_attn_modules=["q_prj"]))
     assert near.endswith("did you mean 'q_proj'?")
+
+
+@pytest.mark.parametrize("output", [False, True])
+def test_the_adapters_size_is_known_beforehand(output: bool) -> None:
+    from llsflow.models.adapters import attach, parameters_of
+
+    config = lora(lora_attn_modules=["q_proj", "k_proj"], apply_lora_to_mlp=True, apply_lora_to_output=output)
+    _, learning = parameters_of(attach(model("llama", RUNS["llama"]), config))
+    assert adapter_parameters(shapes("llama"), config) == learning
