@@ -82,6 +82,7 @@ class StepModule(LightningModule):
         self.stop = False
         """Whether any device was asked to stop: the same on all of them."""
         self._norm = 0.0
+        self._under_way: tuple[list[MicroBatch], Tensor, float] = ([], torch.zeros(0), 0.0)
 
     def configure_optimizers(self) -> Optimizer:
         """Return the optimizer over the weights that learn."""
@@ -111,7 +112,8 @@ class StepModule(LightningModule):
         told = self.over_devices({**sums, "loss": losses.sum()})
         loss = told.pop("loss") / weight["weight"]
         if not math.isfinite(loss):
-            self._refuse(mine, losses, loss, lr)
+            self._refuse(mine, losses, f"the loss of step {self.done + 1} is {loss}", lr)
+        self._under_way = (mine, losses, lr)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.done += 1
@@ -158,18 +160,25 @@ class StepModule(LightningModule):
     def _exchanged_on(self) -> torch.device:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
-    def _refuse(self, batch: Iterable[MicroBatch], losses: Tensor, loss: float, lr: float) -> None:
+    def _refuse(self, batch: Iterable[MicroBatch], losses: Tensor, what: str, lr: float) -> None:
         broken = [micro for micro, one in zip(batch, losses, strict=True) if not math.isfinite(float(one))]
         rows = sorted({row for micro in broken or batch for row in micro.rows})
         more = "…" if len(rows) > TOLD_ROWS else ""
         raise TrainingError(
-            f"the loss of step {self.done + 1} is {loss}: lower the learning rate (it was {lr:.3g}), or look "
+            f"{what}: lower the learning rate (it was {lr:.3g}), or look "
             f"at the step's rows {', '.join(map(str, rows[:TOLD_ROWS]))}{more}"
         )
+
+    def _scaled(self) -> bool:
+        """Return whether the loss is scaled (fp16): then a step with a gradient that is too large is passed over."""
+        return self.trainer.precision == "16-mixed"
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clip: Lightning calls this once the gradients are unscaled, whatever the precision."""
         norm = whole(gradient_norm(self.model.parameters()))
+        if not torch.isfinite(norm) and not self._scaled():  # such a step would ruin every weight
+            batch, losses, lr = self._under_way
+            self._refuse(batch, losses, f"the gradient of step {self.done + 1} is {float(norm)}", lr)
         if self.settings.clip is not None:
             nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip, norm)
         self._norm = float(norm)

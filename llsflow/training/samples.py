@@ -25,7 +25,6 @@ def generate_samples(model: Any, tokenizer: Any, examples: ExampleTable, count: 
         count: how many.
         max_tokens: of an answer.
     """
-    sampling = SamplingParams(max_tokens=max_tokens)
     made = []
     training = model.training
     with ordinary_attention(model), torch.no_grad():
@@ -35,10 +34,10 @@ def generate_samples(model: Any, tokenizer: Any, examples: ExampleTable, count: 
             length = micro.segments.lengths[0]
             ids, learned = micro.input_ids[:length].tolist(), (micro.labels[:length] != IGNORED).tolist()
             begin = learned.index(True) + 1
-            try:
-                row = local.row(ids[:begin], sampling, seed=0)
-            except ValueError:  # the prompt leaves no room in the model's context
+            room = max_tokens if local.context_length is None else min(max_tokens, local.context_length - begin)
+            if room < 1:
                 continue
+            row = local.row(ids[:begin], SamplingParams(max_tokens=room), seed=0)
             local.decode([row], lambda ended: None)
             if row.finish is None:  # not a number: the loss will say so too
                 continue
