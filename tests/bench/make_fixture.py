@@ -2,9 +2,10 @@
 
 Writes `model/` (a small random Llama with a byte-level BPE tokenizer and a chat template), `sft.jsonl`
 (conversations of very uneven length), `dpo.jsonl` (prompt, chosen, rejected) and `qa.jsonl` (question, answer) to a
-folder; the same for a seed.
+folder; the same for a seed. With --large it writes `large/` beside a `model/` that is there: the same tokenizer, and
+a model of two layers with a vocabulary of 128,000 tokens.
 
-    python tests/bench/make_fixture.py FOLDER [--hidden 256 --layers 6 --rows 1024 --seed 0]
+    python tests/bench/make_fixture.py FOLDER [--hidden 256 --layers 6 --rows 1024 --seed 0] [--large]
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ TEMPLATE = (
     "{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+LARGE_VOCABULARY = 128_000
+LARGE_LAYERS = 2
 MARKS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"]
 
 
@@ -91,13 +94,31 @@ def write_model(folder: Path, texts: list[str], options: argparse.Namespace) -> 
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def write_large(folder: Path, seed: int) -> int:
+    """Write the model with a large vocabulary, and return the number of parameters."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config: Any = LlamaConfig.from_pretrained(folder / "model")
+    config.vocab_size, config.num_hidden_layers = LARGE_VOCABULARY, LARGE_LAYERS
+    model: Any = LlamaForCausalLM(config)
+    model.save_pretrained(folder / "large")
+    AutoTokenizer.from_pretrained(folder / "model").save_pretrained(folder / "large")
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def main() -> None:
     """Read the options and write the fixture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     for name, default in (("hidden", 256), ("layers", 6), ("rows", 1024), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--large", action="store_true", help="the model with a large vocabulary alone")
     options = parser.parse_args()
+    if options.large:
+        print(write_large(options.folder, options.seed), "parameters")
+        return
     options.folder.mkdir(parents=True, exist_ok=True)
     texts = write_rows(options.folder, options.rows, options.seed)
     print(write_model(options.folder, texts, options), "parameters")

@@ -1,6 +1,7 @@
 """All measurements, each in a process of its own, in turns with the peers; prints the README's tables.
 
-    python tests/bench/run.py [--only train generate startup scoring api] [--rounds 3] [--clock wall]
+    python tests/bench/run.py [--only train packed dpo large lora generate startup scoring api]
+                            [--rounds 3] [--clock wall]
 
 The machine's speed drifts, so a ratio is taken between neighbours of one round, and the median of the rounds is
 told. `--clock cpu` counts processor seconds of one thread, for a machine that others use as well. Peers are
@@ -27,6 +28,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
 API = "api"
+FIXTURE = ("train", "packed", "dpo", "large", "lora", "generate")
+"""What is measured on the fixture, most of it beside peers."""
 PEER_PACKAGES = ("trl==1.13.0", "lm_eval==0.4.13", "peft", "datasets", "accelerate")
 SHARED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 """The same versions on both sides: what is compared is what stands on them."""
@@ -40,6 +43,8 @@ class Contender:
     command: Sequence[str | Path]
     target: float | None = None
     """Where it is a peer: the ratio ours / peer that we are to reach."""
+    memory_target: float | None = None
+    """The same of the peak memory, which we are not to exceed."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class Result:
     rate: float
     wall_seconds: float
     peak_bytes: int
+    more: Mapping[str, float] = field(default_factory=dict)
+    """What else the last line of output tells."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class Comparison:
     unit: str
     contenders: Sequence[Contender]
     rounds: int
+    shares: Mapping[str, str] = field(default_factory=dict)
+    """What else our own output tells, as a share: its name there -> what it is a share of."""
     results: dict[str, list[Result]] = field(default_factory=dict)
 
 
@@ -80,8 +89,9 @@ def measure(contender: Contender, environment: Mapping[str, str]) -> Result:
         if process.returncode:
             raise SystemExit(f"{contender.name} failed:\n{errors.read()[-3000:]}")
         lines = output.read().strip().splitlines()
-    rate = float(json.loads(lines[-1])["rate"]) if lines and lines[-1].startswith('{"rate"') else 1 / wall
-    return Result(rate, wall, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+    told = json.loads(lines[-1]) if lines and lines[-1].startswith('{"rate"') else {"rate": 1 / wall}
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Result(float(told.pop("rate")), wall, peak, told)
 
 
 def compare(comparison: Comparison, environment: Mapping[str, str]) -> None:
@@ -96,25 +106,39 @@ def compare(comparison: Comparison, environment: Mapping[str, str]) -> None:
 
 
 def table(comparison: Comparison) -> str:
-    """Return a comparison as a Markdown table."""
+    """Return a comparison as a Markdown table, with the ratios of memory where one of them has a target."""
     ours = comparison.results[comparison.contenders[0].name]
+    with_memory = any(contender.memory_target for contender in comparison.contenders)
+    head = ["", comparison.unit, "ours / this, round by round", "median", "target", "peak memory"]
+    head += ["ours / this, median", "target"] if with_memory else []
     lines = [
         f"### {comparison.title} (medians of {comparison.rounds} rounds)",
         "",
-        f"| | {comparison.unit} | ours / this, round by round | median | target | peak memory |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(head).lstrip()} |",
+        "|---" * len(head) + "|",
     ]
     for contender in comparison.contenders:
         theirs = comparison.results[contender.name]
         rate = statistics.median(result.rate for result in theirs)
         peak = statistics.median(result.peak_bytes for result in theirs) / 2**20
-        ratios = [a.rate / b.rate for a, b in zip(ours, theirs, strict=True)]
+        pairs = list(zip(ours, theirs, strict=True))
+        ratios = [a.rate / b.rate for a, b in pairs]
         own = contender is comparison.contenders[0]
         shown = "" if own else ", ".join(f"{ratio:.2f}" for ratio in ratios)
         middle = "" if own else f"**{statistics.median(ratios):.2f}**"
-        target = f"≥ {contender.target:g}" if contender.target else ""
-        lines.append(f"| {contender.name} | {rate:,.1f} | {shown} | {middle} | {target} | {peak:,.0f} MiB |")
+        cells = [contender.name, f"{rate:,.1f}", shown, middle, _target("≥", contender.target), f"{peak:,.0f} MiB"]
+        if with_memory:
+            memory = statistics.median(a.peak_bytes / b.peak_bytes for a, b in pairs)
+            cells += ["" if own else f"**{memory:.2f}**", _target("≤", contender.memory_target)]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, what in comparison.shares.items():
+        share = statistics.median(result.more[name] for result in ours)
+        lines += ["", f"{what}: {share:.2%} of {comparison.contenders[0].name}'s time."]
     return "\n".join(lines)
+
+
+def _target(sign: str, target: float | None) -> str:
+    return f"{sign} {target:g}" if target else ""
 
 
 def startup_table(comparison: Comparison) -> str:
@@ -131,8 +155,7 @@ def startup_table(comparison: Comparison) -> str:
         seconds = statistics.median(result.wall_seconds for result in own)
         pairs = zip(own, yardstick, strict=True)
         ratio = statistics.median(a.wall_seconds / b.wall_seconds for a, b in pairs)
-        target = f"≤ {contender.target:g}" if contender.target else ""
-        lines.append(f"| `{contender.name}` | {seconds:.2f} | {ratio:.2f} | {target} |")
+        lines.append(f"| `{contender.name}` | {seconds:.2f} | {ratio:.2f} | {_target('≤', contender.target)} |")
     return "\n".join(lines)
 
 
@@ -148,28 +171,68 @@ def ensure_peers() -> None:
     memo.write_text("\n".join(wanted))
 
 
+def ensure_fixture(folder: Path, *, large: bool) -> None:
+    """Write what is missing of the fixture, in processes of their own."""
+    wanted = {"model": [], "large": ["--large"]} if large else {"model": []}
+    for name, options in wanted.items():
+        if not (folder / name / "config.json").is_file():
+            command = [sys.executable, str(HERE / "make_fixture.py"), str(folder), *options]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+
+
 def comparisons(only: Sequence[str], fixture: Path, rounds: int, clock: str) -> dict[str, Comparison]:
     """Return the comparisons asked for, by name; what measures itself is none of them."""
     how = ["--clock", clock, "--threads", "1" if clock == "cpu" else "2"]
-    train: list[str | Path] = [HERE / "train.py", *how, fixture]
-    generate: list[str | Path] = [HERE / "generate.py", *how, fixture]
-    seconds = "cpu second, one thread" if clock == "cpu" else "second, two threads"
-    own = Path(sys.executable).parent / "llsflow"
-    imports = "import hydra, pydantic"
+    second = "cpu second, one thread" if clock == "cpu" else "second, two threads"
     every = {
+        **_trainings([HERE / "train.py", *how, fixture], f"real tokens a {second}", rounds),
+        **_others([HERE / "generate.py", *how, fixture], f"rows a {second}", rounds),
+    }
+    return {name: every[name] for name in only if name in every}
+
+
+def _trainings(train: Sequence[str | Path], unit: str, rounds: int) -> dict[str, Comparison]:
+    def ours(kind: str, target: float | None = None) -> Contender:
+        return Contender(kind, [sys.executable, *train, kind], target)
+
+    def trl(kind: str, target: float | None = None, memory_target: float | None = None) -> Contender:
+        return Contender(kind, [PEERS, *train, kind], target, memory_target)
+
+    large = [ours("llsflow-large"), trl("trl-large", memory_target=0.6), trl("trl-large-nll")]
+    return {
         "train": Comparison(
-            "Supervised training",
-            f"real tokens a {seconds}",
-            [
-                Contender("llsflow", [sys.executable, *train, "llsflow"]),
-                Contender("raw", [sys.executable, *train, "raw"], target=0.95),
-                Contender("trl-sft", [PEERS, *train, "trl-sft"], target=1.8),
-            ],
+            "Supervised training", unit, [ours("llsflow"), ours("raw", 1.0), trl("trl-sft", 2.0)], rounds
+        ),
+        "packed": Comparison(
+            "Supervised training, packed",
+            unit,
+            [ours("llsflow-packed"), ours("raw", 1.0), trl("trl-packed", 2.0)],
             rounds,
         ),
+        "dpo": Comparison(
+            "Preference optimisation, with its reference",
+            unit,
+            [ours("llsflow-dpo"), ours("raw-dpo", 1.0), trl("trl-dpo", 2.0)],
+            rounds,
+        ),
+        "large": Comparison("Supervised training with a vocabulary of 128,000 tokens", unit, large, rounds),
+        "lora": Comparison(
+            "Adapters, with a checkpoint every 50 steps and without",
+            unit,
+            [ours("llsflow-lora-saving"), ours("llsflow-lora", 0.98)],
+            rounds,
+            shares={"saving_share": "From a step's end to its checkpoint's, all together"},
+        ),
+    }
+
+
+def _others(generate: Sequence[str | Path], unit: str, rounds: int) -> dict[str, Comparison]:
+    own = Path(sys.executable).parent / "llsflow"
+    imports = "import hydra, pydantic"
+    return {
         "generate": Comparison(
             "Evaluation by generation",
-            f"rows a {seconds}",
+            unit,
             [
                 Contender("llsflow", [sys.executable, *generate, "llsflow"]),
                 Contender("sorted-batch", [sys.executable, *generate, "sorted-batch"], target=0.95),
@@ -195,7 +258,6 @@ def comparisons(only: Sequence[str], fixture: Path, rounds: int, clock: str) -> 
             rounds,
         ),
     }
-    return {name: every[name] for name in only if name in every}
 
 
 def api_section(rounds: int) -> str:
@@ -218,7 +280,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure what was asked for and print the tables."""
-    names = ("train", "generate", "startup", "scoring", API)
+    names = (*FIXTURE, "startup", "scoring", API)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
@@ -227,12 +289,9 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         fixture = options.fixture or Path(scratch, "fixture")
-        if {"train", "generate"} & set(options.only):
+        if {*FIXTURE} & {*options.only}:
             ensure_peers()
-            if not (fixture / "model" / "config.json").is_file():
-                subprocess.run(
-                    [sys.executable, str(HERE / "make_fixture.py"), str(fixture)], check=True, stdout=sys.stderr
-                )
+            ensure_fixture(fixture, large="large" in options.only)
         environment = {"LLSFLOW_HOME": str(Path(scratch, "home")), "HF_HUB_OFFLINE": "1"}
         chosen = comparisons(options.only, fixture.absolute(), options.rounds, options.clock)
         for comparison in chosen.values():
