@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,7 @@ def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan, devi
         shuffle=False,
         collate_fn=_as_it_is,
         num_workers=inputs.trainer.num_workers,
+        persistent_workers=inputs.trainer.num_workers > 0,
         generator=torch.Generator(),
     )
     with _quiet():
@@ -173,6 +174,16 @@ def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan, devi
             trainer.fit(module, loader)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        finally:
+            _end_workers(loader)
+
+
+def _end_workers(loader: DataLoader[Any]) -> None:
+    """End the loader's processes now, not whenever its iterator is collected, and whatever they say to that."""
+    iterator: Any = loader._iterator  # what persistent_workers keeps; torch has no public way to end them
+    if iterator is not None:
+        with suppress(RuntimeError):  # a worker that was stopped in the middle of a batch ends with an error
+            iterator._shutdown_workers()
 
 
 def _as_it_is(share: Any) -> Any:
