@@ -1,5 +1,8 @@
 """Rows one after another in one sequence without padding, each as if it were alone.
 
+Two rows that begin alike, as the answers to one prompt do, may share what they have in common: it stands in the sequence
+once, and is computed once.
+
 Every layer but attention works on single tokens, so it need not know where a row ends. Attention does: it is given
 the rows' borders, spreads its rows to a padded batch of their own, and brings the result back. So padding costs
 attention alone, whatever the rows' lengths, and a row never sees another.
@@ -40,9 +43,9 @@ class Bucket:
     rows: int
     longest: int
     spread: Tensor
-    """int64 [rows · longest]: which token of the sequence stands there; padding repeats the first."""
+    """int64 [rows · longest]: which token of the sequence stands there; padding repeats the row's first."""
     back: Tensor
-    """int64 [tokens of the bucket]: where each of them stands in the padded rows."""
+    """int64 [tokens that the bucket's rows own]: where each of them stands in the padded rows."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class Segments:
     """Where the rows of one sequence end."""
 
     lengths: tuple[int, ...]
+    """Tokens of each row."""
+    shared: tuple[int, ...]
+    """How many of each row's first tokens are those of the row before it."""
     positions: Tensor
     """int64 [1, t]: each token's place in its own row."""
     buckets: tuple[Bucket, ...]
@@ -57,21 +63,46 @@ class Segments:
     """int64 [t]: brings the buckets' tokens, one bucket after another, into the sequence's order."""
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> Segments:
-        """Return the borders of rows of these lengths, in this order."""
+    def of(cls, lengths: Sequence[int], shared: Sequence[int] | None = None) -> Segments:
+        """Return the borders of rows, in this order.
+
+        Args:
+            lengths: tokens of each row.
+            shared: how many of a row's first tokens are those of the row before it, which itself shares none; the
+                sequence has them once.
+        """
         sizes = np.asarray(lengths, dtype=np.int64)
-        starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+        common = np.zeros_like(sizes) if shared is None else np.asarray(shared, dtype=np.int64)
+        own = sizes - common
+        starts = np.concatenate([[0], np.cumsum(own)[:-1]])
+        # where a row would start if what it shares stood before what it owns, and where what it shares stands
+        virtual, before = starts - common, np.concatenate([[0], starts[:-1]])
         made, tokens = [], []
         for rows in _groups(sizes):
             longest = int(sizes[rows].max())
-            place = np.arange(longest)
-            inside = place[None, :] < sizes[rows][:, None]
-            token = np.where(inside, starts[rows][:, None] + place, starts[rows][:, None])
-            made.append(Bucket(len(rows), longest, _tensor(token.ravel()), _tensor(np.flatnonzero(inside))))
-            tokens.append(token[inside])
-        positions = np.arange(int(sizes.sum())) - np.repeat(starts, sizes)
+            place = np.arange(longest)[None, :]
+            inside, mine = place < sizes[rows][:, None], place >= common[rows][:, None]
+            token = np.where(mine, virtual[rows][:, None], before[rows][:, None]) + place
+            token = np.where(inside, token, token[:, :1])
+            made.append(Bucket(len(rows), longest, _tensor(token.ravel()), _tensor(np.flatnonzero(inside & mine))))
+            tokens.append(token[inside & mine])
+        positions = np.arange(int(own.sum())) - np.repeat(virtual, own)
         order = np.argsort(np.concatenate(tokens), kind="stable")
-        return cls(tuple(int(size) for size in sizes), _tensor(positions)[None], tuple(made), _tensor(order))
+        numbers = (tuple(int(number) for number in found) for found in (sizes, common))
+        return cls(*numbers, _tensor(positions)[None], tuple(made), _tensor(order))
+
+    @property
+    def own(self) -> list[int]:
+        """How many tokens of the sequence are each row's own."""
+        return [length - shared for length, shared in zip(self.lengths, self.shared, strict=True)]
+
+    def rows(self, sequence: Tensor) -> list[Tensor]:
+        """Return the whole rows of something that has an entry for each token of the sequence, [t, …]."""
+        parts = torch.split(sequence, self.own)  # type: ignore[no-untyped-call]
+        found: list[Tensor] = []
+        for part, shared in zip(parts, self.shared, strict=True):
+            found.append(torch.cat([found[-1][:shared], part]) if shared else part)
+        return found
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Segments:
         """Return the borders on another device."""
@@ -79,7 +110,7 @@ class Segments:
             Bucket(b.rows, b.longest, b.spread.to(device, non_blocking=non_blocking), b.back.to(device))
             for b in self.buckets
         )
-        return Segments(self.lengths, self.positions.to(device), buckets, self.order.to(device))
+        return Segments(self.lengths, self.shared, self.positions.to(device), buckets, self.order.to(device))
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:

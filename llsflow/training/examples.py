@@ -5,6 +5,7 @@ Letters: t tokens of a micro-batch, n rows of it, p pairs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from llsflow.training.batches import Examples, StepPlan
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """Rows one after another; of pairs the chosen answer, then the rejected one."""
+    """Rows one after another; of pairs the chosen answer, then the rejected one, which share their prompt."""
 
     input_ids: Tensor
     """int64 [t]."""
@@ -37,8 +38,8 @@ class MicroBatch:
 
     @property
     def tokens(self) -> int:
-        """How many tokens are read."""
-        return len(self.input_ids)
+        """How many tokens the rows have, a shared prompt counted for each."""
+        return sum(self.segments.lengths)
 
     def to(self, device: torch.device, non_blocking: bool = False) -> MicroBatch:
         """Return the batch on another device (Lightning calls this)."""
@@ -74,14 +75,15 @@ class ExampleTable:
         """Return examples as one micro-batch."""
         rows = np.stack([2 * examples, 2 * examples + 1], axis=1).ravel() if self.paired else examples
         ids, labels = zip(*(self._row(int(row)) for row in rows), strict=True)
-        label = torch.cat(labels)
+        shared = _shared(ids, labels) if self.paired else [0] * len(rows)
+        label = torch.cat([part[common:] for part, common in zip(labels, shared, strict=True)])
         reference = None
         if self.paired and self.reference is not None:
             reference = torch.from_numpy(np.array(self.reference[examples], dtype=np.float32))
         return MicroBatch(
-            input_ids=torch.cat(ids),
+            input_ids=torch.cat([part[common:] for part, common in zip(ids, shared, strict=True)]),
             labels=label,
-            segments=Segments.of([len(row) for row in ids]),
+            segments=Segments.of([len(row) for row in ids], shared),
             rows=[int(number) for number in self.table.numbers[rows[:: 2 if self.paired else 1]]],
             weight=len(examples) if self.paired else int((label != IGNORED).sum()),
             reference=reference,
@@ -92,6 +94,22 @@ class ExampleTable:
         ids = torch.from_numpy(np.array(self.table.input_ids[begin:end], dtype=np.int64))
         mask = torch.from_numpy(np.array(self.table.loss_mask[begin:end]))
         return ids, next_token_labels(ids[None], mask[None])[0]
+
+
+def _shared(ids: Sequence[Tensor], labels: Sequence[Tensor]) -> list[int]:
+    """Return how many of each row's first tokens are the row's before it: 0 for chosen answers, the prompt for rejected.
+
+    The prompt's last token is left out: what it predicts is each answer's own.
+    """
+    found = []
+    for row in range(0, len(ids), 2):
+        length = min(len(ids[row]), len(ids[row + 1]))
+        pair = slice(row, row + 2)
+        alike = ids[row][:length] == ids[row + 1][:length]
+        for predicted in labels[pair]:
+            alike &= predicted[:length] == IGNORED
+        found += [0, int(alike.long().cumprod(0).sum())]
+    return found
 
 
 class StepShare:

@@ -73,9 +73,9 @@ def pair_log_probabilities(model: nn.Module, batch: MicroBatch, *, plain: bool =
     """Return log π of each pair's answers, [p, 2] in fp32, and how many tokens each has, [p, 2]."""
     losses = losses_under_loss(model, batch, plain=plain)
     device = losses.device
-    lengths = torch.tensor(batch.segments.lengths, device=device)
-    row = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)[batch.labels != IGNORED]
-    count = len(lengths)
+    own = torch.tensor(batch.segments.own, device=device)
+    count = len(own)
+    row = torch.repeat_interleave(torch.arange(count, device=device), own)[batch.labels != IGNORED]
     nats = answer_log_probabilities(losses, row, count)
     return nats.view(-1, 2), torch.bincount(row, minlength=count).view(-1, 2)
 
@@ -110,7 +110,6 @@ def losses_under_loss(model: Any, batch: MicroBatch, *, plain: bool = False) -> 
 
 def _padded(batch: MicroBatch, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Return the rows side by side, padded on the right: ids [n, l] and which positions are under loss."""
-    lengths = list(batch.segments.lengths)
-    rows = [torch.split(x, lengths) for x in (batch.input_ids, positions)]
-    ids, wanted = (torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True) for parts in rows)
+    rows = [batch.segments.rows(x) for x in (batch.input_ids, positions)]
+    ids, wanted = (torch.nn.utils.rnn.pad_sequence(parts, batch_first=True) for parts in rows)
     return ids, wanted

@@ -31,7 +31,7 @@ def generate_samples(model: Any, tokenizer: Any, examples: ExampleTable, count: 
         local = LocalModel(model, tokenizer)
         for example in range(min(count, len(examples))):
             micro = examples.collate(np.array([example]))
-            length = micro.segments.lengths[0]
+            length = micro.segments.own[0]
             ids, learned = micro.input_ids[:length].tolist(), (micro.labels[:length] != IGNORED).tolist()
             begin = learned.index(True) + 1
             room = max_tokens if local.context_length is None else min(max_tokens, local.context_length - begin)

@@ -82,3 +82,28 @@ def test_buckets_hold_every_token_once(lengths: list[int]) -> None:
 def test_rows_of_unlike_length_are_not_padded_to_the_longest() -> None:
     segments = Segments.of([500, *([10] * 50)])
     assert sum(bucket.rows * bucket.longest**2 for bucket in segments.buckets) == 500**2 + 50 * 10**2
+
+
+def test_rows_that_share_their_beginning_compute_it_once() -> None:
+    """Two answers to one prompt, and other rows between: the logits and gradients of whole rows."""
+    made = model("llama", RUNS["llama"])
+    generator = torch.Generator().manual_seed(2)
+    first, second, other = (torch.randint(3, 97, (length,), generator=generator) for length in (12, 9, 5))
+    second[:6] = first[:6]
+    rows, shared = [first, second, other, first, second], [0, 6, 0, 0, 6]
+    use_segments(made)
+
+    def run(shared: list[int]) -> tuple[list[torch.Tensor], torch.Tensor, int]:
+        made.zero_grad()
+        segments = Segments.of([len(row) for row in rows], shared)
+        ids = torch.cat([row[common:] for row, common in zip(rows, shared, strict=True)])
+        assert [row.tolist() for row in segments.rows(ids)] == [row.tolist() for row in rows]
+        logits = made(input_ids=ids[None], position_ids=segments.positions, segments=segments, use_cache=False).logits
+        own = torch.split(logits[0], segments.own)
+        sum(part[-2:].sum() for part in own).backward()
+        return [part[-2:].detach() for part in own], made.model.embed_tokens.weight.grad.clone(), len(ids)
+
+    apart, together = run([0] * 5), run(shared)
+    torch.testing.assert_close(together[0], apart[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(together[1], apart[1], atol=1e-5, rtol=1e-4)
+    assert together[2] == apart[2] - 12

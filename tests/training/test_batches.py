@@ -140,7 +140,12 @@ def test_a_pair_is_two_rows_with_its_reference() -> None:
     examples = ExampleTable(pairs, paired=True, reference=reference)
     assert examples.lengths.tolist() == [4, 5]
     batch = examples.collate(np.array([1]))
+    # every token of these rows is under loss: there is no prompt to share
     assert batch.input_ids.tolist() == [4, 5, 6, 4, 7]
+    prompted = dataclasses.replace(pairs, loss_mask=np.array([0, 1, 0, 1, 0, 0, 1, 0, 1], dtype=np.bool_))
+    # the last token before the answers, which predicts them, stands in both
+    prompted = dataclasses.replace(prompted, input_ids=np.array([1, 2, 1, 3, 4, 5, 6, 4, 7], dtype=np.int32))
+    assert ExampleTable(prompted, paired=True).collate(np.array([1])).input_ids.tolist() == [4, 5, 6, 4, 7]
     assert batch.reference is not None
     assert (batch.reference.tolist(), batch.weight, batch.rows) == ([[-3.0, -4.0]], 1, [2])
 

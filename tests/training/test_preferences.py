@@ -84,6 +84,14 @@ def test_padded_and_flat_rows_have_the_same_log_probabilities(tiny_folder: Path)
     assert found[0][1].tolist() == found[1][1].tolist()
 
 
+def test_a_pairs_prompt_stands_in_the_batch_once() -> None:
+    table = pairs(6)
+    batch = ExampleTable(table, paired=True).collate(np.arange(6))
+    prompts = int((~table.loss_mask).sum()) // 2
+    assert batch.tokens == len(table.input_ids)
+    assert len(batch.input_ids) == len(table.input_ids) - (prompts - 6)
+
+
 def test_only_the_examples_that_are_trained_on_are_asked(tiny_folder: Path) -> None:
     examples, used = ExampleTable(pairs(6), paired=True), dpo()
     inputs = inputs_of(tiny_folder, used, train=examples)
