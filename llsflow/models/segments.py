@@ -1,7 +1,7 @@
 """Rows one after another in one sequence without padding, each as if it were alone.
 
-Two rows that begin alike, as the answers to one prompt do, may share what they have in common: it stands in the sequence
-once, and is computed once.
+Two rows that begin alike, as the answers to one prompt do, may share what they have in common: it stands in the
+sequence once, and is computed once.
 
 Every layer but attention works on single tokens, so it need not know where a row ends. Attention does: it is given
 the rows' borders, spreads its rows to a padded batch of their own, and brings the result back. So padding costs
@@ -88,8 +88,8 @@ class Segments:
             tokens.append(token[inside & mine])
         positions = np.arange(int(own.sum())) - np.repeat(virtual, own)
         order = np.argsort(np.concatenate(tokens), kind="stable")
-        numbers = (tuple(int(number) for number in found) for found in (sizes, common))
-        return cls(*numbers, _tensor(positions)[None], tuple(made), _tensor(order))
+        told = [tuple(int(number) for number in found) for found in (sizes, common)]
+        return cls(told[0], told[1], _tensor(positions)[None], tuple(made), _tensor(order))
 
     @property
     def own(self) -> list[int]:
@@ -98,7 +98,7 @@ class Segments:
 
     def rows(self, sequence: Tensor) -> list[Tensor]:
         """Return the whole rows of something that has an entry for each token of the sequence, [t, …]."""
-        parts = torch.split(sequence, self.own)  # type: ignore[no-untyped-call]
+        parts = torch.split(sequence, self.own)
         found: list[Tensor] = []
         for part, shared in zip(parts, self.shared, strict=True):
             found.append(torch.cat([found[-1][:shared], part]) if shared else part)

@@ -97,7 +97,7 @@ class ExampleTable:
 
 
 def _shared(ids: Sequence[Tensor], labels: Sequence[Tensor]) -> list[int]:
-    """Return how many of each row's first tokens are the row's before it: 0 for chosen answers, the prompt for rejected.
+    """Return how many of each row's first tokens are the row's before it: none of a chosen answer's, the prompt's else.
 
     The prompt's last token is left out: what it predicts is each answer's own.
     """

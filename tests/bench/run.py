@@ -206,7 +206,7 @@ def _trainings(train: Sequence[str | Path], unit: str, rounds: int) -> dict[str,
         "packed": Comparison(
             "Supervised training, packed",
             unit,
-            [ours("llsflow-packed"), ours("raw", 1.0), trl("trl-packed", 2.0)],
+            [ours("llsflow-packed"), ours("raw", 1.0), trl("trl-sft", 2.0), trl("trl-packed")],
             rounds,
         ),
         "dpo": Comparison(
