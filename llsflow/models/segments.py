@@ -45,7 +45,18 @@ class Bucket:
     spread: Tensor
     """int64 [rows · longest]: which token of the sequence stands there; padding repeats the row's first."""
     back: Tensor
-    """int64 [tokens that the bucket's rows own]: where each of them stands in the padded rows."""
+    """int64 [o]: where each of the o tokens that the bucket's rows own stands in the padded rows."""
+    fill: Tensor
+    """int64 [rows · longest]: which of the o tokens stands there; o where none of them does."""
+    copies: Tensor
+    """int64 [c]: where in the padded rows the c tokens stand that a row shares with the one before it."""
+    copied: Tensor
+    """int64 [c]: where those stand in the sequence."""
+
+    def to(self, device: torch.device) -> Bucket:
+        """Return the bucket on another device."""
+        found = (self.spread, self.back, self.fill, self.copies, self.copied)
+        return Bucket(self.rows, self.longest, *(index.to(device, non_blocking=True) for index in found))
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ class Segments:
     buckets: tuple[Bucket, ...]
     order: Tensor
     """int64 [t]: brings the buckets' tokens, one bucket after another, into the sequence's order."""
+    inverse: Tensor
+    """int64 [t]: brings the sequence's tokens into the buckets' order."""
 
     @classmethod
     def of(cls, lengths: Sequence[int], shared: Sequence[int] | None = None) -> Segments:
@@ -84,12 +97,17 @@ class Segments:
             inside, mine = place < sizes[rows][:, None], place >= common[rows][:, None]
             token = np.where(mine, virtual[rows][:, None], before[rows][:, None]) + place
             token = np.where(inside, token, token[:, :1])
-            made.append(Bucket(len(rows), longest, _tensor(token.ravel()), _tensor(np.flatnonzero(inside & mine))))
-            tokens.append(token[inside & mine])
+            owned, copies = inside & mine, inside & ~mine
+            fill = np.where(owned.ravel(), np.cumsum(owned.ravel()) - 1, int(owned.sum()))
+            indices = (token.ravel(), np.flatnonzero(owned), fill, np.flatnonzero(copies), token[copies])
+            made.append(Bucket(len(rows), longest, *(_tensor(index) for index in indices)))
+            tokens.append(token[owned])
         positions = np.arange(int(own.sum())) - np.repeat(virtual, own)
-        order = np.argsort(np.concatenate(tokens), kind="stable")
+        inverse = np.concatenate(tokens)
+        order = np.argsort(inverse, kind="stable")
         told = [tuple(int(number) for number in found) for found in (sizes, common)]
-        return cls(told[0], told[1], _tensor(positions)[None], tuple(made), _tensor(order))
+        where = (_tensor(index) for index in (order, inverse))
+        return cls(told[0], told[1], _tensor(positions)[None], tuple(made), *where)
 
     @property
     def own(self) -> list[int]:
@@ -104,13 +122,11 @@ class Segments:
             found.append(torch.cat([found[-1][:shared], part]) if shared else part)
         return found
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Segments:
+    def to(self, device: torch.device) -> Segments:
         """Return the borders on another device."""
-        buckets = tuple(
-            Bucket(b.rows, b.longest, b.spread.to(device, non_blocking=non_blocking), b.back.to(device))
-            for b in self.buckets
-        )
-        return Segments(self.lengths, self.shared, self.positions.to(device), buckets, self.order.to(device))
+        buckets = tuple(bucket.to(device) for bucket in self.buckets)
+        positions, order, inverse = (index.to(device) for index in (self.positions, self.order, self.inverse))
+        return Segments(self.lengths, self.shared, positions, buckets, order, inverse)
 
 
 def _tensor(values: NDArray[Any]) -> Tensor:
@@ -173,18 +189,74 @@ def attention(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
     if segments is None or any(kwargs.get(name) is not None for name in ("softcap", "s_aux", "position_bias")):
         raise NotImplementedError(f"{type(module).__name__} does more than attention within rows")
     grouped = query.shape[1] != key.shape[1]
-    flat = [x[0].transpose(0, 1) for x in (query, key, value)]
+    spread = [_spread(x[0].transpose(0, 1), segments) for x in (query, key, value)]
     outputs = []
-    for bucket in segments.buckets:
-        shape = (bucket.rows, bucket.longest)
-        q, k, v = (x.index_select(0, bucket.spread).view(*shape, *x.shape[1:]).transpose(1, 2) for x in flat)
+    for bucket, *rows in zip(segments.buckets, *spread, strict=True):
+        q, k, v = (x.unflatten(0, (bucket.rows, bucket.longest)).transpose(1, 2) for x in rows)
         window = _window(bucket.longest, sliding_window, query.device)
         output = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=window, is_causal=window is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
         )
-        outputs.append(output.transpose(1, 2).flatten(0, 1).index_select(0, bucket.back))
-    joined = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return joined.index_select(0, segments.order)[None], None
+        outputs.append(output.transpose(1, 2).flatten(0, 1))
+    return _join(segments, outputs)[None], None
+
+
+def _spread(flat: Tensor, segments: Segments) -> tuple[Tensor, ...]:
+    found: tuple[Tensor, ...] = _Spread.apply(flat, segments)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _join(segments: Segments, rows: Sequence[Tensor]) -> Tensor:
+    found: Tensor = _Join.apply(segments, *rows)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Spread(torch.autograd.Function):
+    """The sequence [t, h, d] to the padded rows of each bucket, [rows · longest, h, d].
+
+    The gradient is gathered too, where autograd would add it up token by token: padding has none, as no token of a
+    row sees what stands behind it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, segments: Segments) -> tuple[Tensor, ...]:
+        ctx.segments = segments
+        return tuple(flat.index_select(0, bucket.spread) for bucket in segments.buckets)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        segments: Segments = ctx.segments
+        buckets = list(zip(segments.buckets, gradients, strict=True))
+        found = _in_order(segments, [gradient.index_select(0, bucket.back) for bucket, gradient in buckets])
+        for bucket, gradient in buckets:
+            if len(bucket.copied):
+                both = found.index_select(0, bucket.copied) + gradient.index_select(0, bucket.copies)
+                found.index_copy_(0, bucket.copied, both)
+        return found, None
+
+
+class _Join(torch.autograd.Function):
+    """The padded rows of each bucket back to the sequence: what `_Spread` did, undone."""
+
+    @staticmethod
+    def forward(ctx: Any, segments: Segments, *rows: Tensor) -> Tensor:
+        ctx.segments = segments
+        parts = zip(segments.buckets, rows, strict=True)
+        return _in_order(segments, [row.index_select(0, bucket.back) for bucket, row in parts])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        segments: Segments = ctx.segments
+        by_bucket = gradient.index_select(0, segments.inverse)
+        parts = torch.split(by_bucket, [len(bucket.back) for bucket in segments.buckets])
+        nothing = gradient.new_zeros(1, *gradient.shape[1:])
+        filled = zip(segments.buckets, parts, strict=True)
+        return (None, *(torch.cat([part, nothing]).index_select(0, bucket.fill) for bucket, part in filled))
+
+
+def _in_order(segments: Segments, parts: Sequence[Tensor]) -> Tensor:
+    """Return what there is for each bucket's own tokens, in the sequence's order."""
+    return (parts[0] if len(parts) == 1 else torch.cat(list(parts))).index_select(0, segments.order)
 
 
 def _window(longest: int, size: int | None, device: torch.device) -> Tensor | None:
