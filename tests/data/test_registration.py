@@ -64,8 +64,12 @@ JSON = st.recursive(
 )
 
 
+# the generator knows our own words, and a column called messages would make another kind of row
+NAMES = st.text().map(lambda name: f"-{name}")
+
+
 @settings(max_examples=25)
-@given(extra=st.lists(st.dictionaries(st.text(min_size=1), JSON, max_size=3), min_size=1, max_size=4))
+@given(extra=st.lists(st.dictionaries(NAMES, JSON, max_size=3), min_size=1, max_size=4))
 def test_the_same_rows_have_the_same_digest_inline_and_in_files(extra: list[dict[str, Any]]) -> None:
     store = stored.shared_store()
     rows = [{**more, "prompt": "p", "completion": "c"} for more in extra]
