@@ -6,6 +6,8 @@ import csv
 import importlib
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,9 @@ def test_the_quickstarts_data_is_learned_by_every_recipe(serving: Serving, recip
 
 def test_the_shipped_preferences_are_the_generators(tmp_path: Path) -> None:
     shipped = ROOT / "conf" / "dataset" / "date_styles"
+    subprocess.run([sys.executable, ROOT / "tests" / "data" / "make_date_styles.py", tmp_path], check=True)
+    for name in ("train.csv", "preferences.csv"):
+        assert (shipped / name).read_bytes() == (tmp_path / name).read_bytes(), name
     with (shipped / "preferences.csv").open(newline="", encoding="utf-8") as file:
         pairs = list(csv.DictReader(file))
     with (shipped / "train.csv").open(newline="", encoding="utf-8") as file:
