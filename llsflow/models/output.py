@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from llsflow.losses.supervised import token_losses
-from llsflow.models.segments import ordinary_attention
+from llsflow.models.attention import ordinary_attention
 
 MOST_LOGITS = 2**24
 """So many logits are held at once (64 MiB in fp32); more are made in parts, and again in the backward pass."""

@@ -162,7 +162,12 @@ class _Other:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment
+                [sys.executable, "-m", __name__],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                process_group=0,  # a terminal's Ctrl-C is for the first process, which tells the others when to stop
             )
         assert self.process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):  # it is gone already: told when it is missed
@@ -195,7 +200,6 @@ class _Other:
 
 def main() -> None:
     """Train as one of the other devices."""
-    # both are for the first process, which tells the others when to stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     device, inputs, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one

@@ -5,6 +5,10 @@ Letters: t tokens of a micro-batch, n rows of it, p pairs.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -142,3 +146,24 @@ class StepDataset(Dataset[StepShare]):
         mine = [self.examples.collate(batch) for batch in step[self.rank :: self.world]]
         # a device that is left over at an epoch's end computes along without weight: the others wait for its gradient
         return StepShare(mine or [replace(self.examples.collate(step[0][:1]), weight=0)])
+
+
+def as_it_is(share: StepShare) -> StepShare:
+    """Return what the data set made: torch's own collation would try to convert it."""
+    return share
+
+
+def follow_the_trainer(worker: int) -> None:  # noqa: ARG001 - the signature that torch calls
+    """Have a loader's process leave Ctrl-C to the trainer, which finishes its step, and end whenever that ends.
+
+    torch looks at who started the process, which is the fork server: that one lives as long as the process does.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+
+
+def _end_with_the_trainer() -> None:
+    trainer = multiprocessing.parent_process()
+    assert trainer is not None  # noqa: S101 - a loader's process has one
+    trainer.join()
+    os._exit(1)

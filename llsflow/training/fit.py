@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from llsflow.training import checkpoints
 from llsflow.training.batches import StepPlan
 from llsflow.training.checkpoints import Checkpoint
 from llsflow.training.devices import Device, on_cuda, share_cores, strategy, together
-from llsflow.training.examples import StepDataset
+from llsflow.training.examples import StepDataset, as_it_is, follow_the_trainer
 from llsflow.training.inputs import FitHooks, FitInputs, FitResult, step_plan
 from llsflow.training.loop import Loop
 from llsflow.training.module import ModuleSettings, StepModule
@@ -151,8 +152,10 @@ def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan, devi
         dataset,
         batch_size=None,
         shuffle=False,
-        collate_fn=_as_it_is,
+        collate_fn=as_it_is,
         num_workers=inputs.trainer.num_workers,
+        multiprocessing_context=_worker_context() if inputs.trainer.num_workers else None,
+        worker_init_fn=follow_the_trainer,
         persistent_workers=inputs.trainer.num_workers > 0,
         generator=torch.Generator(),
     )
@@ -178,16 +181,22 @@ def _run(module: StepModule, loop: Loop, inputs: FitInputs, plan: StepPlan, devi
             _end_workers(loader)
 
 
+def _worker_context() -> Any:
+    """Return how the loader's processes start: from a clean process, as Python does by itself from 3.14 on.
+
+    A fork of this one, with Prefect's and MLflow's threads in the middle of their work, fails at its end.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([StepDataset.__module__])
+    return context
+
+
 def _end_workers(loader: DataLoader[Any]) -> None:
     """End the loader's processes now, not whenever its iterator is collected, and whatever they say to that."""
     iterator: Any = loader._iterator  # what persistent_workers keeps; torch has no public way to end them
     if iterator is not None:
         with suppress(RuntimeError):  # a worker that was stopped in the middle of a batch ends with an error
             iterator._shutdown_workers()
-
-
-def _as_it_is(share: Any) -> Any:
-    return share
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from llsflow.models.adapters import load_merged
 from llsflow.models.load import torch_dtype
 from llsflow.models.local import pick_device
 from llsflow.models.output import is_plain
-from llsflow.models.segments import use_segments
+from llsflow.models.attention import use_segments
 from llsflow.training.batches import Examples
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitInputs

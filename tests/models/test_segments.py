@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from llsflow.models.segments import BUCKETS, NAME, Segments, ordinary_attention, use_segments
+from llsflow.models.attention import NAME, ordinary_attention, use_segments
+from llsflow.models.segments import BUCKETS, Segments
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 97}
 LLAMA = {**SMALL, "intermediate_size": 48, "num_key_value_heads": 2, "max_position_embeddings": 128}
