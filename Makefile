@@ -11,8 +11,8 @@ READY := .venv/.ready
 quickstart: $(READY)  ## fine-tune and evaluate a tiny model, start to end
 	$(BIN)/llsflow run quickstart
 
-test: $(READY)  ## the fast suite
-	$(BIN)/pytest
+test: $(READY)  ## the fast suite, a file of tests to each core
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
 
 slow: $(READY)  ## everything: real trainings, servers, a browser
 	$(BIN)/pytest -m 'not gpu'

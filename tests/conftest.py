@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.register_assert_rewrite("tests.training.fields")  # the cases assert outside a test file
+
 # no library sends word of its use anywhere, and no test waits for a network
 os.environ.update({"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"})
 # models this small lose more to threads that wait for each other than they gain

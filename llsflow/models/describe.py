@@ -263,7 +263,7 @@ def locate(path: str, revision: str | None = None) -> Path | None:
     if (elsewhere := home.moved(folder)) is not None:  # a checkpoint whose training has ended since it was named
         return elsewhere
     if not HUB_ID.fullmatch(path):
-        raise ModelError(f"there is no model folder {path!r}{_near(folder)}")
+        raise ModelError(f"there is no model folder {path!r}{_near(folder)}; a hub id is written organisation/name")
     store = _hub_cache() / f"models--{path.replace('/', '--')}"
     ref = store / "refs" / (revision or "main")
     commit = ref.read_text().strip() if ref.is_file() else revision

@@ -78,7 +78,7 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
                 yield ("recipe", "training_config", field), "needed to train: it is null"
         for place, sentence in experiment.recipe.checks():
             yield ("recipe", *place), sentence
-        yield from _sharding_mistakes(experiment.recipe, experiment.trainer)
+        yield from _device_mistakes(experiment.recipe, experiment.trainer)
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
     if experiment.benchmark:
@@ -90,7 +90,9 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
             )
 
 
-def _sharding_mistakes(recipe: Recipe, trainer: TrainerConfig) -> Iterator[tuple[Loc, str]]:
+def _device_mistakes(recipe: Recipe, trainer: TrainerConfig) -> Iterator[tuple[Loc, str]]:
+    if trainer.nodes > 1:
+        yield ("trainer", "nodes"), "a run keeps its work and its stop on one machine: set it to 1, and trainer.devices"
     efficiency = recipe.training_config.efficiency_config
     for field in ("memory_efficient_fsdp_wrap", "fsdp_cpu_offload"):
         if efficiency and getattr(efficiency, field) and trainer.strategy != "fsdp":

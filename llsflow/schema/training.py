@@ -237,6 +237,8 @@ class TrainerConfig(Record):
     devices: PositiveInt = 1
     """How many of them train together, each on its own rows (data parallel); an optimizer step then takes batch_size ×
     gradient_accumulation_steps × devices rows. On a CPU they are processes that share its cores."""
+    nodes: PositiveInt = 1
+    """How many machines: one. A run keeps its work, its stop and its record on the machine that it runs on."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """How several devices share the work. ddp (and auto): each holds all weights; fsdp: each holds a share of every
     tensor (arXiv:2304.11277), for models that one device cannot hold."""

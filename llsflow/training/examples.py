@@ -11,6 +11,7 @@ import signal
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,8 +149,8 @@ class StepDataset(Dataset[StepShare]):
         return StepShare(mine or [replace(self.examples.collate(step[0][:1]), weight=0)])
 
 
-def as_it_is(share: StepShare) -> StepShare:
-    """Return what the data set made: torch's own collation would try to convert it."""
+def as_it_is(share: Any) -> Any:
+    """Return what the data set made, a StepShare: torch's own collation would try to convert it."""
     return share
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from llsflow.losses.preference import CHOSEN, REJECTED, preference_loss, rewards
 from llsflow.losses.supervised import IGNORED, answer_log_probabilities, token_losses
-from llsflow.models.output import fills_the_memory, hidden_states, losses_in_parts, output_positions
 from llsflow.models.attention import NAME as SEGMENTS
+from llsflow.models.output import fills_the_memory, hidden_states, losses_in_parts, output_positions
 from llsflow.schema.training import DPOAlignmentConfig, Recipe
 from llsflow.training.examples import MicroBatch
 

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from llsflow.models.adapters import load_merged
+from llsflow.models.attention import use_segments
 from llsflow.models.load import torch_dtype
 from llsflow.models.local import pick_device
 from llsflow.models.output import is_plain
-from llsflow.models.attention import use_segments
 from llsflow.training.batches import Examples
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitInputs

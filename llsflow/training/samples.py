@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from llsflow.losses.supervised import IGNORED
-from llsflow.models.local import LocalModel
 from llsflow.models.attention import ordinary_attention
+from llsflow.models.local import LocalModel
 from llsflow.schema.sampling import SamplingParams
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import Sample

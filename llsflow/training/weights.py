@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from llsflow.models.adapters import attach, attach_saved, load_merged, save_adapter
+from llsflow.models.attention import use_segments
 from llsflow.models.load import load_model, save_folder
 from llsflow.models.local import pick_device
-from llsflow.models.attention import use_segments
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.training.checkpoints import Checkpoint
 from llsflow.training.inputs import FitInputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import psutil
 import pytest
 import torch
 
-from llsflow.errors import Stopped, TrainingError
+from llsflow.config import load_experiment
+from llsflow.errors import ConfigError, Stopped, TrainingError
 from llsflow.schema.training import TrainerConfig
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitHooks, FitResult
@@ -24,7 +26,7 @@ def losses(result: FitResult, name: str = "train/loss") -> list[float]:
     return [value for _, value in result.curves[name]]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_two_processes_train_as_one_does_on_the_same_batches(
     tiny_folder: Path, tmp_path: Path, accumulation: int
 ) -> None:
@@ -44,6 +46,7 @@ def test_two_processes_train_as_one_does_on_the_same_batches(
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.slow
 def test_two_processes_resume_where_they_were_stopped(tiny_folder: Path, tmp_path: Path) -> None:
     unbroken = run(tmp_path / "a", tiny_folder, recipe(), trainer=TWO)
     with pytest.raises(Stopped, match="optimizer step 2 of 6"):
@@ -64,8 +67,6 @@ def test_another_device_that_fails_is_told(tiny_folder: Path, tmp_path: Path, mo
 
 
 SCRIPT = """
-import sys
-import subprocess
 import sys
 from pathlib import Path
 from tests.training.test_devices import TWO
@@ -90,7 +91,21 @@ def test_killed_with_9_no_device_is_left_behind(tiny_folder: Path, tmp_path: Pat
     assert (len(gone), alive) == (1, [])
 
 
-@pytest.mark.parametrize("wrap", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["+trainer.nodes=2"], "trainer.nodes=2: a run keeps its work and its stop on one machine"),
+        (["+trainer.strategy=ddp"], "trainer.strategy=ddp: ddp is for several devices: set trainer.devices"),
+        (["+trainer.strategy=fsdp", "trainer.devices=2", "recipe=sft_lora"], "adapters are small: take ddp"),
+    ],
+)
+def test_what_devices_cannot_do_is_told_with_the_plan(overrides: list[str], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_experiment("quickstart", [*overrides])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrap", [True, False])
 def test_weights_shared_out_train_as_one_process_does(tiny_folder: Path, tmp_path: Path, wrap: bool) -> None:
     """FSDP: the same losses, checkpoints as one process would write them, and a resume from them."""
     sharded = TrainerConfig(accelerator="cpu", devices=2, num_threads=1, strategy="fsdp")

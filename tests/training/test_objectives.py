@@ -11,9 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from llsflow.data.tokens import TokenTable
 from llsflow.models import output
+from llsflow.models.attention import use_segments
 from llsflow.models.load import load_model
 from llsflow.models.output import is_plain
-from llsflow.models.attention import use_segments
 from llsflow.training.examples import ExampleTable
 from llsflow.training.objectives import losses_under_loss, supervised
 from tests.training.test_fit import rows

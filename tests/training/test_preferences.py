@@ -12,8 +12,8 @@ import torch
 
 from llsflow.data.tokens import TokenTable
 from llsflow.errors import Stopped
-from llsflow.models.load import load_model
 from llsflow.models.attention import use_segments
+from llsflow.models.load import load_model
 from llsflow.schema.training import DPOAlignmentConfig
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitHooks, FitResult
