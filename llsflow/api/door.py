@@ -48,6 +48,7 @@ class Door:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
+                _discard_body(scope)
                 if fields := scope.get(IGNORED):
                     header = ignored_header(fields)
                     MutableHeaders(scope=message)["X-Ignored-Fields"] = header
@@ -66,5 +67,9 @@ class Door:
                 raise
             await answer(error, asked)(scope, receive, send_on)
         finally:
-            if incoming := scope.get(INCOMING):
-                incoming.discard()
+            _discard_body(scope)
+
+
+def _discard_body(scope: Scope) -> None:
+    if incoming := scope.get(INCOMING):
+        incoming.discard()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -160,9 +161,19 @@ class StepModule(LightningModule):
     def _exchanged_on(self) -> torch.device:
         return self.device if self.device.type == "cuda" else torch.device("cpu")
 
-    def _refuse(self, batch: Iterable[MicroBatch], losses: Tensor, what: str, lr: float) -> None:
+    def _from_devices(self, value: Any) -> list[Any]:
+        """Return each device's value."""
+        found = [value] * self.trainer.world_size
+        if len(found) > 1:
+            torch.distributed.all_gather_object(found, value)
+        return found
+
+    def _refuse(self, batch: Sequence[MicroBatch], losses: Tensor, what: str, lr: float) -> None:
+        """Raise with the rows to look at, on whichever device they are: those of losses that are no number, or all."""
         broken = [micro for micro, one in zip(batch, losses, strict=True) if not math.isfinite(float(one))]
-        rows = sorted({row for micro in broken or batch for row in micro.rows})
+        mine = [[row for micro in micros for row in micro.rows] for micros in (broken, batch)]
+        suspected, every = (sorted(set(chain(*found))) for found in zip(*self._from_devices(mine), strict=True))
+        rows = suspected or every
         more = "…" if len(rows) > TOLD_ROWS else ""
         raise TrainingError(
             f"{what}: lower the learning rate (it was {lr:.3g}), or look "

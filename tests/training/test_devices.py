@@ -14,6 +14,7 @@ import torch
 
 from llsflow.config import load_experiment
 from llsflow.errors import ConfigError, Stopped, TrainingError
+from llsflow.models.load import load_model, load_tokenizer
 from llsflow.schema.training import TrainerConfig
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitHooks, FitResult
@@ -54,6 +55,19 @@ def test_two_processes_resume_where_they_were_stopped(tiny_folder: Path, tmp_pat
     resumed = run(tmp_path / "b", tiny_folder, recipe(), trainer=TWO)
     assert resumed.resumed_from == 2
     assert same(weights(unbroken), weights(resumed))
+
+
+def test_rows_that_break_the_loss_are_named_on_whichever_device_they_are(tiny_folder: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_folder)
+    model.get_input_embeddings().weight.data[250] = float("nan")
+    model.save_pretrained(tmp_path / "broken")
+    load_tokenizer(tiny_folder).save_pretrained(tmp_path / "broken")
+    table = rows()
+    table.input_ids[table.offsets[13]] = 250  # row 14, of the fourth batch: the second device's in the second step
+    inputs: dict[str, Any] = {"train": ExampleTable(table), "trainer": TWO}
+    used = recipe(data={"shuffle": False})
+    with pytest.raises(TrainingError, match=r"the loss of step 2 is nan: .* rows 13, 14, 15, 16$"):
+        run(tmp_path / "run", tmp_path / "broken", used, **inputs)
 
 
 def test_another_device_that_fails_is_told(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
