@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -26,25 +25,16 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llsflow.errors import LlsflowError, NotFoundError
+from llsflow.models.answering import answered, failure, streamed, ticket_of
 from llsflow.models.catalogue import find_model, known_models
-from llsflow.models.protocol import (
-    NOT_A_NUMBER,
-    OUT_OF_MEMORY,
-    completion,
-    conversation_of,
-    error_body,
-    read_request,
-    sampling_of,
-)
-from llsflow.models.serving import Answer, Engine, NotANumber, NotEnoughMemory, Ticket
+from llsflow.models.protocol import ChatRequest, CompletionRequest, read_request
+from llsflow.models.replies import Reply, error_body
+from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
 
 HERE = "127.0.0.1"
 LISTED = 20
 """Model ids that an error names."""
-
-Failure = tuple[int, str, str | None]
-"""HTTP status, and the protocol's type and code."""
 
 
 def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
@@ -67,23 +57,25 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "llsflow"} for name in known]
         return JSONResponse({"object": "list", "data": data})
 
+    async def answer(request: Request, kind: type[ChatRequest | CompletionRequest]) -> Response:
+        asked = read_request(_json(await request.body()), kind)
+        model = await in_thread(lambda: _known(asked.model, config_dir))
+        ticket, reply = await in_thread(lambda: ticket_of(asked, model)), Reply(asked)
+        return await (streamed if asked.stream else answered)(engine, request, ticket, reply)
+
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        body = read_request(_json(await request.body()))
-        conversation, sampling = conversation_of(body), sampling_of(body)
-        model = await in_thread(lambda: _known(body.model, config_dir))
-        ticket = Ticket(model, conversation, sampling, secrets.randbits(31) if body.seed is None else body.seed)
-        engine.submit(ticket)
-        answer = await _answer(request, ticket)
-        if answer is None:
-            return Response(status_code=499)  # nginx's code for a client that went away: nobody reads it
-        return JSONResponse(completion(body.model, answer.text, answer.finish, answer.prompt_tokens, answer.tokens))
+        return await answer(request, ChatRequest)
+
+    @app.post("/v1/completions")
+    async def completions(request: Request) -> Response:
+        return await answer(request, CompletionRequest)
 
     @app.exception_handler(ValueError)
     @app.exception_handler(LlsflowError)
     @app.exception_handler(HTTPException)
     async def told(_: Request, error: Exception) -> JSONResponse:
-        status, kind, code = _failure(error)
+        status, kind, code = failure(error)
         message = str(error.detail) if isinstance(error, HTTPException) else str(error)
         headers = {"Retry-After": "5"} if status == 503 else None
         return JSONResponse(error_body(message, kind, code), status, headers)
@@ -109,43 +101,6 @@ def _known(model_id: str, config_dir: Path | None) -> ModelConfig:
         more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
         raise NotFoundError(f"no model {model_id!r}; known are {', '.join(known[:LISTED]) or 'none'}{more}")
     return model
-
-
-async def _answer(request: Request, ticket: Ticket) -> Answer | None:
-    """Return the answer; None: the client went away before it was there."""
-    answered = asyncio.wrap_future(ticket.answered)
-    gone = asyncio.ensure_future(_gone(request))
-    try:
-        first: set[asyncio.Future[Any]] = {answered, gone}
-        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-        if answered.done():
-            return answered.result()
-        ticket.drop()
-        answered.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return None
-    finally:
-        gone.cancel()
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _failure(error: Exception) -> Failure:
-    match error:
-        case HTTPException(status_code=status):
-            return status, "invalid_request_error", None
-        case NotFoundError():
-            return 404, "invalid_request_error", "model_not_found"
-        case NotEnoughMemory():
-            return 503, "server_error", OUT_OF_MEMORY
-        case NotANumber():
-            return 500, "server_error", NOT_A_NUMBER
-        case LlsflowError():
-            return 503, "server_error", None
-        case _:
-            return 400, "invalid_request_error", None
 
 
 def listen(port: int) -> socket.socket:

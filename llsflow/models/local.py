@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,17 +13,22 @@ from typing import TYPE_CHECKING, Any
 from llsflow.errors import DataError, Mistake, ModelError, Stopped
 from llsflow.models.describe import context_length
 from llsflow.models.load import load_tokenizer
+from llsflow.models.text import StopText, before_stop, text_of
+from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from llsflow.models.constrain import Formats
     from llsflow.models.decode import Finish, Row
 
 Conversation = Sequence[Mapping[str, object]]
 """Messages with role and content."""
 # So many rows are named; the rest are counted.
 NAMED_ROWS = 5
+SHARED_TOKENS = 32
+"""A start that all prompts share is read once, from so many tokens on."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,13 @@ class LocalModel:
         self.ends = _end_tokens(model, tokenizer)
         candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.pad = next(token for token in candidates if token is not None)
+
+    @cached_property
+    def formats(self) -> Formats:
+        """Return what makes constraints for this model's tokens."""
+        from llsflow.models.constrain import Formats
+
+        return Formats(self.tokenizer, self.model.config.get_text_config().vocab_size, self.ends)
 
     @classmethod
     def load(
@@ -82,6 +95,7 @@ class LocalModel:
         *,
         batch_size: int,
         seed: int = 0,
+        response_format: ResponseFormat | None = None,
         done: Mapping[int, Generation] = MappingProxyType({}),
         on_generation: Callable[[int, Generation], None] | None = None,
         stopping: Callable[[], bool] | None = None,
@@ -98,7 +112,7 @@ class LocalModel:
             Stopped: `stopping` said so.
         """
         prompts = self._render(conversations)
-        rows = self._rows(prompts, sampling, seed)
+        rows = self._rows(prompts, sampling, seed, response_format)
         made = dict(done)
 
         def on_step(ended: Sequence[Row]) -> None:
@@ -111,16 +125,21 @@ class LocalModel:
             if stopping and stopping() and len(made) < len(rows):
                 raise Stopped(f"stopped while generating: {len(made)} of {len(rows)} rows are done")
 
-        for batch in _batches([row for row in rows if row.index not in made], batch_size):
-            with _memory_named(batch):
-                self.decode(batch, on_step)
+        longest_first = sorted(
+            (row for row in rows if row.index not in made), key=lambda row: (-len(row.prompt), row.index)
+        )
+        with _memory_named(longest_first, batch_size):
+            self.decode(longest_first, on_step, at_once=batch_size)
         return [made[row.index] for row in rows]
 
-    def decode(self, rows: Sequence[Row], on_step: Callable[[Sequence[Row]], None]) -> None:
-        """Generate for `rows` together; `on_step` is told after each step which rows left."""
+    def decode(self, rows: Sequence[Row], on_step: Callable[[Sequence[Row]], None], *, at_once: int) -> None:
+        """Generate for `rows`, `at_once` together; `on_step` is told after each step which rows left."""
         from llsflow.models.decode import decode
+        from llsflow.models.forward import common_start, read_prefix
 
-        decode(self.model, rows, self.ends, self.pad, on_step)
+        start = common_start([row.prompt for row in rows])
+        prefix = read_prefix(self.model, start) if len(rows) > 1 and len(start) >= SHARED_TOKENS else None
+        decode(self.model, rows, self.ends, self.pad, on_step, at_once=at_once, prefix=prefix)
 
     def render(self, conversation: Conversation) -> str:
         """Return the conversation as the chat template writes it, with the assistant's turn opened.
@@ -144,11 +163,19 @@ class LocalModel:
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
-    def row(self, ids: list[int], sampling: SamplingParams, *, seed: int, index: int = 0) -> Row:
+    def row(
+        self,
+        ids: list[int],
+        sampling: SamplingParams,
+        *,
+        seed: int,
+        index: int = 0,
+        response_format: ResponseFormat | None = None,
+    ) -> Row:
         """Return a prompt ready to be decoded.
 
         Raises:
-            ValueError: it does not fit the context, or is empty.
+            ValueError: it does not fit the context, or is empty, or the response format cannot be kept to.
             ModelError: neither `sampling` nor the model says where to end.
         """
         from llsflow.models.decode import Row
@@ -162,17 +189,16 @@ class LocalModel:
             raise ValueError(why)
         rng = random.Random(f"{seed}/{index}")  # noqa: S311 - repeatable draws, not secrets
         stop = StopText(self.tokenizer, sampling.stop) if sampling.stop else None
-        return Row(index, ids, limit, rng, sampling, stop)
+        constraint = self.formats.constraint(response_format) if response_format else None
+        return Row(index, ids, limit, rng, sampling, stop, constraint)
 
     def generation(self, row: Row, prompt: str) -> Generation:
         """Return what a finished row came to; `prompt` is what was rendered for it."""
         if row.finish is None:
             raise RuntimeError(f"row {row.number} was never finished")
         ids = row.made[:-1] if row.made[-1] in self.ends else row.made
-        text = _text(self.tokenizer, ids)
-        cuts = [text.find(end) for end in row.sampling.stop or () if end in text]
-        finish = "stop" if cuts else row.finish
-        return Generation(text[: min(cuts)] if cuts else text, len(row.made), finish, prompt)
+        text, stopped = before_stop(text_of(self.tokenizer, ids), row.sampling.stop or ())
+        return Generation(text, len(row.made), "stop" if stopped else row.finish, prompt)
 
     def _render(self, conversations: Sequence[Conversation]) -> list[str]:
         prompts: list[str] = []
@@ -185,31 +211,17 @@ class LocalModel:
         _refuse(mistakes)
         return prompts
 
-    def _rows(self, prompts: Sequence[str], sampling: SamplingParams, seed: int) -> list[Row]:
+    def _rows(
+        self, prompts: Sequence[str], sampling: SamplingParams, seed: int, response_format: ResponseFormat | None
+    ) -> list[Row]:
         rows, mistakes = [], []
         for index, ids in enumerate(self.encode(prompts)):
             try:
-                rows.append(self.row(ids, sampling, seed=seed, index=index))
+                rows.append(self.row(ids, sampling, seed=seed, index=index, response_format=response_format))
             except ValueError as error:
                 mistakes.append(Mistake(f"row {index + 1}", str(error)))
         _refuse(mistakes)
         return rows
-
-
-class StopText:
-    """Looks for stop texts at the end of what was generated, across the borders of tokens."""
-
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str]) -> None:
-        self.tokenizer = tokenizer
-        self.stop = tuple(stop)
-        # A token is at least one byte of text, so a stop text of n bytes that the last token completes lies within
-        # the last n tokens; the margin is for special tokens between them.
-        self.window = max(len(text.encode()) for text in stop) + 8
-
-    def __call__(self, made: Sequence[int]) -> bool:
-        """Return whether the last token completed a stop text."""
-        tail = _text(self.tokenizer, made[-self.window :])
-        return any(text in tail for text in self.stop)
 
 
 def pick_device(device: str) -> str:
@@ -240,8 +252,8 @@ def out_of_memory(error: BaseException) -> bool:
 class _memory_named:
     """Turn running out of memory into a sentence that names the rows and the way out."""
 
-    def __init__(self, batch: Sequence[Row]) -> None:
-        self.batch = batch
+    def __init__(self, rows: Sequence[Row], at_once: int) -> None:
+        self.batch = rows[:at_once]
 
     def __enter__(self) -> None:
         return None
@@ -253,12 +265,6 @@ class _memory_named:
                 f"out of memory while generating {len(self.batch)} rows together (row {self.batch[0].number} and "
                 f"others, up to {longest:,} tokens each): set a smaller batch_size or max_tokens"
             ) from error
-
-
-def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
-    longest_first = sorted(rows, key=lambda row: (-len(row.prompt), row.index))
-    for start in range(0, len(rows), batch_size):
-        yield longest_first[start : start + batch_size]
 
 
 def _misfit(prompt: int, limit: int, max_tokens: int | None, context: int | None) -> str | None:
@@ -278,10 +284,6 @@ def _refuse(mistakes: list[Mistake]) -> None:
         raise DataError([*mistakes[:NAMED_ROWS], rest])
     if mistakes:
         raise DataError(mistakes)
-
-
-def _text(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:

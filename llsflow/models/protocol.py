@@ -1,18 +1,18 @@
-"""The OpenAI protocol's chat completions: what a request says, and how it is said; the same on both sides."""
+"""The OpenAI protocol's completions: what a request says, and how it is said; the same on both sides."""
 
 from __future__ import annotations
 
-import time
-import uuid
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from llsflow.data.conversation import Conversation, messages_of
-from llsflow.schema.base import Int, NonNegativeInt, PositiveInt, Record, Text
-from llsflow.schema.kinds import Kind, mistake_in_words
+from llsflow.schema.base import Bool, Int, NonNegativeInt, PositiveInt, Record, Text
+from llsflow.schema.inference import GrammarResponseFormat, JsonSchemaResponseFormat, ResponseFormat
+from llsflow.schema.kinds import Kind, mistake_in_words, untagged
 from llsflow.schema.sampling import (
     GreedySamplingStrategy,
     SamplingParams,
@@ -22,13 +22,13 @@ from llsflow.schema.sampling import (
 )
 
 NOT_YET: Mapping[str, tuple[Any, ...]] = {
-    "stream": (False,),
     "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
     "logprobs": (False,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
     "tools": ([],),
-    "response_format": ({"type": "text"},),
 }
 """Fields of the protocol that are taken only with a value that changes nothing."""
 
@@ -39,11 +39,57 @@ OUT_OF_MEMORY, NOT_A_NUMBER = "out_of_memory", "not_a_number"
 """Codes of failures that are about one request, however often it is sent: no other is touched."""
 
 
-class ChatRequest(Record):
-    """The part of a request that decides the answer."""
+class StreamOptions(Record):
+    """What a stream tells beside the text."""
+
+    include_usage: Bool = False
+    """Whether a last event counts the tokens."""
+
+
+class JsonSchema(Record):
+    """A JSON schema as the protocol carries it."""
+
+    name: Text = "answer"
+    description: Text | None = None
+    """For people: it goes to no model."""
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: Bool | None = None
+    """The schema is kept to either way."""
+
+
+class TextFormat(Record):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Record):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Record):
+    """JSON that a schema takes."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+class StructuredOutputs(Record):
+    """What vLLM takes beside the protocol."""
+
+    grammar: Text
+    """Lines `name ::= …`, of which `root` is the answer."""
+
+
+AnswerFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class SampledRequest(Record):
+    """What chat completions and completions have in common."""
 
     model: Text
-    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
     temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     """0: greedy; null: 1, as the protocol has it."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -58,29 +104,50 @@ class ChatRequest(Record):
     stop: Annotated[list[Text], Field(max_length=4)] | None = None
     seed: NonNegativeInt | None = None
     """Null: a new one each time."""
+    stream: Bool = False
+    stream_options: StreamOptions | None = None
+    response_format: AnswerFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
 
 
-def read_request(body: object) -> ChatRequest:
+class ChatRequest(SampledRequest):
+    """The part of a request that decides the answer to a conversation."""
+
+    messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+
+
+class CompletionRequest(SampledRequest):
+    """The part of a request that decides how a text goes on."""
+
+    prompt: Text
+
+
+R = TypeVar("R", bound=SampledRequest)
+
+
+def read_request(body: object, kind: type[R]) -> R:
     """Return the request that a JSON body holds.
 
     Raises:
         ValueError: every field that is missing, wrong or not available, in one text.
     """
     if not isinstance(body, dict):
-        raise ValueError("the body is not a JSON object: send {model, messages, …}")
+        raise ValueError(
+            f"the body is not a JSON object: send {{model, {'messages' if kind is ChatRequest else 'prompt'}, …}}"
+        )
     mistakes = []
     kept: dict[str, Any] = {}
     for name, value in body.items():
         if value is None or name in WITHOUT_EFFECT:
             continue
-        if name in ChatRequest.model_fields:
+        if name in kind.model_fields:
             kept[name] = [value] if name == "stop" and isinstance(value, str) else value
         elif value not in NOT_YET.get(name, ()):
             mistakes.append(f"{name}: not available here: leave it out")
     try:
-        request = ChatRequest.model_validate(kept)
+        request = kind.model_validate(kept)
     except ValidationError as error:
-        mistakes += [_in_words(details) for details in error.errors(include_url=False)]
+        mistakes += [_in_words(details, kind) for details in error.errors(include_url=False)]
     else:
         mistakes += _contradictions(request)
     if mistakes:
@@ -88,15 +155,22 @@ def read_request(body: object) -> ChatRequest:
     return request
 
 
-def _in_words(details: ErrorDetails) -> str:
-    kind: Kind | None = Kind.of(ChatRequest)
-    for part in details["loc"]:
+def _in_words(details: ErrorDetails, record: type[Record]) -> str:
+    loc, _ = untagged(details["loc"], Kind.of(record))
+    if details["type"].startswith("union_tag"):
+        loc = (*loc, "type")
+    kind: Kind | None = Kind.of(record)
+    for part in loc:
         kind = kind.child(part) if kind else None
-    return f"{'.'.join(map(str, details['loc']))}: {mistake_in_words(details, kind)}"
+    return f"{'.'.join(map(str, loc))}: {mistake_in_words(details, kind)}"
 
 
-def _contradictions(request: ChatRequest) -> list[str]:
+def _contradictions(request: SampledRequest) -> list[str]:
     mistakes = []
+    if request.stream_options and not request.stream:
+        mistakes.append("stream_options is for streams: send stream: true too, or leave it out")
+    if request.structured_outputs and not isinstance(request.response_format, TextFormat | None):
+        mistakes.append("response_format and structured_outputs both say what the answer is: send one of them")
     if request.max_tokens and request.max_completion_tokens and request.max_tokens != request.max_completion_tokens:
         mistakes.append("max_tokens and max_completion_tokens are the same thing: send one of them")
     if _cut(request) and request.temperature != 0:
@@ -107,7 +181,7 @@ def _contradictions(request: ChatRequest) -> list[str]:
     return mistakes
 
 
-def _cut(request: ChatRequest) -> int | None:
+def _cut(request: SampledRequest) -> int | None:
     return request.top_k if request.top_k is not None and request.top_k > 0 else None
 
 
@@ -120,7 +194,7 @@ def conversation_of(request: ChatRequest) -> Conversation:
     return messages_of({"messages": request.messages})
 
 
-def sampling_of(request: ChatRequest) -> SamplingParams:
+def sampling_of(request: SampledRequest) -> SamplingParams:
     """Return how the answer is sampled."""
     top_k = _cut(request)
     strategy: SamplingStrategy
@@ -139,10 +213,41 @@ def sampling_of(request: ChatRequest) -> SamplingParams:
     )
 
 
+def format_of(request: SampledRequest) -> ResponseFormat | None:
+    """Return what the answer must keep to; null: nothing.
+
+    Raises:
+        ValueError: lines that are no grammar.
+    """
+    if request.structured_outputs:
+        return GrammarResponseFormat(bnf=_rules(request.structured_outputs.grammar))
+    match request.response_format:
+        case JsonObjectFormat():
+            return JsonSchemaResponseFormat(json_schema={"type": "object"})
+        case JsonSchemaFormat(json_schema=given):
+            return JsonSchemaResponseFormat(json_schema=given.schema_)
+    return None
+
+
+_RULE = re.compile(r"^\s*([A-Za-z][\w-]*)\s*::=", re.MULTILINE)
+
+
+def _rules(grammar: str) -> dict[str, str]:
+    starts = list(_RULE.finditer(grammar))
+    if not starts or grammar[: starts[0].start()].strip():
+        raise ValueError('structured_outputs.grammar: no rules: write lines such as root ::= "yes" | "no"')
+    ends = [*(start.start() for start in starts[1:]), len(grammar)]
+    return {start[1]: grammar[start.end() : end].strip() for start, end in zip(starts, ends, strict=True)}
+
+
 def request_body(
-    model: str, conversation: Sequence[Mapping[str, object]], sampling: SamplingParams, seed: int | None
+    model: str,
+    conversation: Sequence[Mapping[str, object]],
+    sampling: SamplingParams,
+    seed: int | None,
+    response_format: ResponseFormat | None = None,
 ) -> dict[str, Any]:
-    """Return the JSON body of a request: what `sampling_of` reads back is `sampling`."""
+    """Return the JSON body of a request: what `sampling_of` and `format_of` read back is what is given here."""
     body: dict[str, Any] = {"model": model, "messages": [dict(message) for message in conversation]}
     match sampling.strategy:
         case GreedySamplingStrategy():
@@ -156,28 +261,10 @@ def request_body(
     for name, value in (("max_tokens", sampling.max_tokens), ("stop", sampling.stop), ("seed", seed)):
         if value is not None:
             body[name] = value
+    match response_format:
+        case JsonSchemaResponseFormat(json_schema=schema):
+            named = {"name": "answer", "schema": schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        case GrammarResponseFormat(bnf=bnf):
+            body["structured_outputs"] = {"grammar": "".join(f"{name} ::= {rule}\n" for name, rule in bnf.items())}
     return body
-
-
-def completion(model: str, text: str, finish: Literal["stop", "length"], prompt: int, made: int) -> dict[str, Any]:
-    """Return the body of an answer; `prompt` and `made` count tokens."""
-    return {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": finish,
-                "logprobs": None,
-            }
-        ],
-        "usage": {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made},
-    }
-
-
-def error_body(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
-    """Return the body of an error in the protocol's shape."""
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}

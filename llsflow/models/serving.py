@@ -1,4 +1,4 @@
-"""The embedded engine: warm models in one process, and the requests that wait for them, answered in batches."""
+"""The embedded engine: warm models in one process, and the requests that wait for them."""
 
 from __future__ import annotations
 
@@ -6,99 +6,47 @@ import logging
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, UnavailableError
 from llsflow.models.catalogue import ready_folder
 from llsflow.models.describe import weight_files
+from llsflow.models.lanes import Counts, Lane, NotEnoughMemory, Ticket, free_memory
 from llsflow.schema.models import ModelConfig
-from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from llsflow.models.decode import Finish, Row
     from llsflow.models.local import LocalModel
 
 logger = logging.getLogger("llsflow.engine")
-
-
-class NotEnoughMemory(LlsflowError):
-    """This one request does not fit into memory, even alone."""
-
-
-class NotANumber(LlsflowError):
-    """The model's output for this request is not a number."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model said."""
-
-    text: str
-    finish: Finish
-    prompt_tokens: int
-    tokens: int
-
-
-@dataclass(eq=False)
-class Ticket:
-    """A request that waits for its answer."""
-
-    model: ModelConfig
-    conversation: Conversation
-    sampling: SamplingParams
-    seed: int
-    answered: Future[Answer] = field(default_factory=Future)
-    """The answer; ValueError: the model refuses the request; LlsflowError: why there is none."""
-    dropped: bool = False
-    prompt: str = ""
-    row: Row | None = None
-
-    def __post_init__(self) -> None:
-        self.answered.set_running_or_notify_cancel()  # nobody but the engine ends it
-
-    def drop(self) -> None:
-        """Do not want the answer any longer; from any thread."""
-        self.dropped = True
-        if self.row is not None:
-            self.row.dropped = True
-
-    def fail(self, error: Exception) -> None:
-        """Say why there is no answer, unless there is one."""
-        if not self.answered.done():
-            self.answered.set_exception(error)
-
-
-@dataclass
-class Counts:
-    """What the engine did since it started."""
-
-    answered: int = 0
-    failed: int = 0
-    dropped: int = 0
-    batches: int = 0
-
 
 State = Literal["starting", "ready", "failed"]
 LoadModel = Callable[[ModelConfig], "LocalModel"]
 
 
 class Engine:
-    """Answers tickets in one thread: those that wait for the same model are generated together."""
+    """Answers tickets in one thread: those for the same model are generated together, and models take turns."""
 
-    def __init__(self, *, max_models: int, batch_size: int, device: str = "auto", dtype: str = "fp32") -> None:
+    def __init__(
+        self,
+        *,
+        max_models: int,
+        batch_size: int,
+        device: str = "auto",
+        dtype: str = "fp32",
+        idle_seconds: float = 0.0,
+    ) -> None:
         self.max_models, self.batch_size, self.device, self.dtype = max_models, batch_size, device, dtype
+        self.idle_seconds = idle_seconds
+        """After so long without a request a model leaves the memory; 0: it stays until another needs its place."""
         self.state: State = "starting"
         self.why = ""
         """Why it failed to start."""
         self.counts = Counts()
         self._waiting: deque[Ticket] = deque()
-        self._under_way: Sequence[Ticket] = ()
-        self._loaded: OrderedDict[str, tuple[str, LocalModel]] = OrderedDict()
+        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        """Models in memory, the one that was not used for longest first."""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -120,12 +68,10 @@ class Engine:
         """Stop after the token under way, and return whether that was in time."""
         with self._changed:
             self._closing = True
-            for ticket in self._under_way:
-                ticket.drop()
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(patience_seconds)
-        for ticket in [*self._under_way, *self._waiting]:
+        for ticket in self._open():
             ticket.fail(UnavailableError("the inference engine was stopped"))
         return not self._thread.is_alive()
 
@@ -134,10 +80,16 @@ class Engine:
         return {
             "status": self.state,
             **({"why": self.why} if self.why else {}),
-            "models": [model_id for model_id, _ in self._loaded.copy().values()],
-            "waiting": len(self._waiting) + sum(not ticket.answered.done() for ticket in self._under_way),
+            "models": [lane.model_id for lane in self._lanes.copy().values()],
+            "waiting": len(self._open()),
             **vars(self.counts),
         }
+
+    def _open(self) -> list[Ticket]:
+        """Return the requests that are not answered yet; from any thread."""
+        with self._changed:
+            waiting = list(self._waiting)
+        return [*waiting, *(ticket for lane in self._lanes.copy().values() for ticket in lane.open)]
 
     def _work(self) -> None:
         try:
@@ -150,125 +102,79 @@ class Engine:
             self.why = f"the inference engine cannot start: {type(error).__name__}: {error}"
             self.state = "failed"
             self._closing = True
-        while batch := self._next():
-            try:
-                self._serve(batch)
-            except Exception as error:
-                logger.exception("a batch failed")
-                for ticket in batch:
-                    self._fail(ticket, UnavailableError(f"the inference engine failed: {type(error).__name__}"))
-            with self._changed:
-                self._under_way = ()
-        for ticket in self._waiting:
+        while self._something_to_do():
+            self._admit()
+            for lane in list(self._lanes.values()):
+                if len(lane) and not self._closing:
+                    lane.step()
+        for ticket in self._open():
             ticket.fail(UnavailableError(self.why or "the inference engine is stopping"))
 
-    def _next(self) -> list[Ticket]:
-        """Wait for tickets, and return those that ask the same model as the oldest; empty: the engine stops."""
+    def _something_to_do(self) -> bool:
+        """Wait for requests, while models that nobody asks leave the memory; False: the engine stops."""
+        while True:
+            with self._changed:
+                busy = self._waiting or any(len(lane) for lane in self._lanes.values())
+                if busy or self._closing:
+                    return not self._closing
+                if self._changed.wait(self._next_leaves()):
+                    continue
+            self._leave()
+
+    def _next_leaves(self) -> float | None:
+        """Return after how many seconds the next model is to leave; None: none is."""
+        if not self.idle_seconds or not self._lanes:
+            return None
+        oldest = min(lane.used for lane in self._lanes.values())
+        return max(0.01, oldest + self.idle_seconds - time.monotonic())
+
+    def _leave(self) -> None:
+        now = time.monotonic()
+        for key, lane in list(self._lanes.items()):
+            if now - lane.used >= self.idle_seconds:
+                self._evict(key)
+
+    def _admit(self) -> None:
+        """Hand those that wait to their models, as far as these have room."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closing)
-            if self._closing:
-                return []
-            model = self._waiting[0].model
-            batch = [ticket for ticket in self._waiting if ticket.model == model][: self.batch_size]
-            for ticket in batch:
+            waiting = list(self._waiting)
+        for ticket in waiting:
+            if not ticket.dropped:
+                try:
+                    lane = self._lane(ticket.model)
+                except LlsflowError as error:
+                    self._fail(ticket, UnavailableError(f"model {ticket.model.model_id!r} cannot be loaded: {error}"))
+                else:
+                    if lane is None:
+                        return  # those behind it wait too: a model with requests all the time would never make room
+                    if not lane.has_room:
+                        continue
+                    lane.take(ticket)
+            else:
+                self.counts.dropped += 1
+                ticket.fail(UnavailableError("the request was withdrawn"))
+            with self._changed:
                 self._waiting.remove(ticket)
-            self._under_way = batch
-            return batch
-
-    def _serve(self, batch: Sequence[Ticket]) -> None:
-        wanted = [ticket for ticket in batch if not self._gone(ticket)]
-        if not wanted:
-            return
-        try:
-            local = self._model(wanted[0].model)
-        except LlsflowError as error:
-            for ticket in wanted:
-                self._fail(ticket, UnavailableError(f"model {ticket.model.model_id!r} cannot be loaded: {error}"))
-            return
-        ready = [ticket for ticket in wanted if self._prepare(local, ticket)]
-        if ready:
-            self._decode(local, ready)
-
-    def _prepare(self, local: LocalModel, ticket: Ticket) -> bool:
-        """Make the ticket's row; a request that the model cannot take fails alone."""
-        try:
-            ticket.prompt = local.render(ticket.conversation)
-            ticket.row = local.row(local.encode([ticket.prompt])[0], ticket.sampling, seed=ticket.seed)
-        except (ValueError, LlsflowError) as error:
-            self._fail(ticket, ValueError(str(error)))
-            return False
-        ticket.row.dropped = ticket.dropped
-        return True
-
-    def _decode(self, local: LocalModel, tickets: Sequence[Ticket]) -> None:
-        """Generate together; where memory does not suffice, in halves."""
-        from llsflow.models.local import out_of_memory
-
-        by_row = {id(ticket.row): ticket for ticket in tickets}
-
-        def on_step(ended: Sequence[Row]) -> None:
-            for row in ended:
-                self._end(local, by_row[id(row)])
-
-        self.counts.batches += 1
-        try:
-            local.decode([ticket.row for ticket in tickets if ticket.row], on_step)
-            return
-        except Exception as error:
-            if not out_of_memory(error):
-                raise
-        # out of the except block: its traceback held what filled the memory
-        self._free()
-        left = [ticket for ticket in tickets if not ticket.answered.done() and not self._gone(ticket)]
-        if len(tickets) == 1:
-            for ticket in left:
-                tokens = len(ticket.row.prompt) + ticket.row.limit if ticket.row else 0
-                self._fail(
-                    ticket, NotEnoughMemory(f"out of memory with up to {tokens:,} tokens: set a smaller max_tokens")
-                )
-            return
-        again = [ticket for ticket in left if self._prepare(local, ticket)]
-        for half in (again[: len(tickets) // 2], again[len(tickets) // 2 :]):
-            if half:
-                self._decode(local, half)
-
-    def _end(self, local: LocalModel, ticket: Ticket) -> None:
-        row = ticket.row
-        if row is None or self._gone(ticket):
-            return
-        if row.refused:
-            self._fail(ticket, NotANumber(row.refused))
-            return
-        made = local.generation(row, ticket.prompt)
-        self.counts.answered += 1
-        ticket.answered.set_result(Answer(made.text, made.finish, len(row.prompt), made.tokens))
-
-    def _gone(self, ticket: Ticket) -> bool:
-        """Return whether nobody wants the answer any longer, and count it."""
-        if ticket.dropped and not ticket.answered.done():
-            self.counts.dropped += 1
-            ticket.fail(UnavailableError("the request was withdrawn"))
-        return ticket.dropped
 
     def _fail(self, ticket: Ticket, error: Exception) -> None:
-        if not ticket.answered.done():
-            self.counts.failed += 1
-            ticket.fail(error)
+        self.counts.failed += 1
+        ticket.fail(error)
 
-    def _model(self, model: ModelConfig) -> LocalModel:
-        """Return a model from memory, or from its folder; the one not used for longest makes room for it."""
+    def _lane(self, model: ModelConfig) -> Lane | None:
+        """Return a model from memory, or from its folder; None: every model in memory has requests under way."""
         folder = ready_folder(model)
         key = f"{model.model_dump_json()}{_stamp(folder)}"
-        if key in self._loaded:
-            self._loaded.move_to_end(key)
-            return self._loaded[key][1]
-        while len(self._loaded) >= self.max_models:
-            self._evict()
+        if key in self._lanes:
+            self._lanes.move_to_end(key)
+            return self._lanes[key]
+        while len(self._lanes) >= self.max_models:
+            if not self._evict_idle():
+                return None
         began = time.perf_counter()
         local = self._load(model, folder)
         logger.info("loaded %s from %s in %.1f s", model.model_id, folder, time.perf_counter() - began)
-        self._loaded[key] = (model.model_id, local)
-        return local
+        self._lanes[key] = Lane(model.model_id, local, self.batch_size, self.counts)
+        return self._lanes[key]
 
     def _load(self, model: ModelConfig, folder: Path) -> LocalModel:
         from llsflow.models.local import LocalModel, out_of_memory
@@ -285,23 +191,20 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-            if not self._loaded:
+            if not self._evict_idle():
                 raise NotEnoughMemory("out of memory: take a smaller model, or another device")
-            self._evict()
 
-    def _evict(self) -> None:
-        _, (model_id, _) = self._loaded.popitem(last=False)
-        self._free()
+    def _evict_idle(self) -> bool:
+        """Have the model that was not used for longest leave, and return whether there was one without requests."""
+        idle = next((key for key, lane in self._lanes.items() if not len(lane)), None)
+        if idle is not None:
+            self._evict(idle)
+        return idle is not None
+
+    def _evict(self, key: str) -> None:
+        model_id = self._lanes.pop(key).model_id
+        free_memory()
         logger.info("%s left the memory", model_id)
-
-    def _free(self) -> None:
-        import gc
-
-        import torch
-
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 def _stamp(folder: Path) -> str:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parent.parent
 WEIGHTS = ("models/adapters.py", "models/load.py", "models/roles.py")
 """What decides the weights that are loaded."""
-GENERATION = (*WEIGHTS, "models/decode.py", "models/local.py")
+GENERATION = (
+    *WEIGHTS,
+    *("models/constrain.py", "models/decode.py", "models/forward.py", "models/local.py", "models/text.py"),
+)
 """What decides a model's answers."""
 
 

@@ -38,7 +38,7 @@ def generate_samples(model: Any, tokenizer: Any, examples: ExampleTable, count: 
             if room < 1:
                 continue
             row = local.row(ids[:begin], SamplingParams(max_tokens=room), seed=0)
-            local.decode([row], lambda ended: None)
+            local.decode([row], lambda ended: None, at_once=1)
             if row.finish is None:  # not a number: the loss will say so too
                 continue
             prompt, expected = (tokenizer.decode(part) for part in (ids[:begin], ids[begin:]))

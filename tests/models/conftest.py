@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from llsflow.schema.models import ModelInit
+
+if TYPE_CHECKING:
+    from llsflow.models.local import LocalModel
 
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -42,6 +45,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     build(ModelInit(architecture=TINY), seed=0, folder=folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def llama() -> LocalModel:
+    """A random two-layer Llama over bytes whose answers vary; read only."""
+    from tests.models.small import make
+
+    return make()
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from llsflow.models.serving import Engine
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
 from tests.models.conftest import PRESETS
 from tests.models.serving import served, until
-from tests.models.test_local import ask, questions
+from tests.models.small import ask, questions
 
 URL = "/v1/chat/completions"
 
@@ -100,7 +100,12 @@ def test_the_answer_has_the_protocols_shape(client: httpx.Client) -> None:
             404,
             "no model 'nine'; known are llama-3.2-1b-instruct, one, qwen3-0.6b, smollm2-135m, tiny-llama, torn, two",
         ),
-        (body("x", stream=True), 400, "stream: not available"),
+        (body("x", n=2), 400, "n: not available"),
+        (
+            body("x", response_format={"type": "json_schema", "json_schema": {"schema": {"not": {"type": "null"}}}}),
+            400,
+            "response_format: #/not is not available",
+        ),
         (body("x" * 90), 400, "prompt of 93 tokens and max_tokens 8: the model's context is 96"),
         (
             body("x", messages=[{"role": "tool", "content": "x"}]),
@@ -141,7 +146,7 @@ def test_requests_that_wait_together_are_generated_together_and_a_bad_one_fails_
         assert [answer.status_code for answer in answers] == [200, 200, 400, 200, 200, 200]
         health = client.get("/health").json()
         assert sorted(health.pop("models")) == ["one", "two"]
-        counts = {"answered": 5, "failed": 1, "dropped": 0, "batches": 2}
+        counts = {"answered": 5, "failed": 1, "dropped": 0, "batches": 2, "read_tokens": 22, "shared_tokens": 0}
         assert health == {"status": "ready", "waiting": 0, **counts}
     local = LocalModel.load(tiny_folder, device="cpu")
     for text, answer in zip(texts, answers, strict=False):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,62 +10,11 @@ import pytest
 import torch
 
 from llsflow.errors import DataError, ModelError, Stopped
-from llsflow.models.build import byte_tokenizer
 from llsflow.models.decode import Row
-from llsflow.models.local import Generation, LocalModel, StopText, pick_device
+from llsflow.models.local import Generation, LocalModel, pick_device
+from llsflow.models.text import StopText
 from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
-
-TOKENIZER = byte_tokenizer()
-SIZES: dict[str, Any] = {
-    **{"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
-    **{"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 96},
-    **{"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None},
-}
-GPT2 = {"vocab_size": 261, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 96, "pad_token_id": 0}
-# Each decodes in its own way: plain attention, a sliding window, both, learned positions, no positions to set,
-# recurrent states beside attention, recurrent states only, with and without a mask.
-ARCHITECTURES: dict[str, dict[str, Any]] = {
-    "llama": SIZES,
-    "mistral": {**SIZES, "sliding_window": 8},
-    "gemma3_text": {
-        **SIZES,
-        **{"head_dim": 8, "sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]},
-    },
-    "gpt2": {**GPT2, "bos_token_id": 1, "eos_token_id": 1},
-    "bloom": {"vocab_size": 261, "hidden_size": 32, "n_layer": 2, "n_head": 4, "pad_token_id": 0, "eos_token_id": 1},
-    "mamba": {"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "pad_token_id": 0, "eos_token_id": 1},
-    "rwkv": {"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "eos_token_id": 1},
-}
-
-
-def make(model_type: str = "llama", seed: int = 0, **changes: Any) -> LocalModel:
-    """Return a random model whose answers vary: its matrices are larger than training would begin with."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        config = AutoConfig.for_model(model_type, **{**ARCHITECTURES[model_type], **changes})
-        auto: Any = AutoModelForCausalLM
-        model = auto.from_config(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(4)
-    return LocalModel(model, TOKENIZER)
-
-
-def ask(*texts: str) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": text}] for text in texts]
-
-
-def questions(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
-    rng = random.Random(seed)  # noqa: S311 - questions, not secrets
-    return ask(*("".join(rng.choice("abcd ef") for _ in range(rng.randint(0, 40))) for _ in range(count)))
-
-
-@pytest.fixture(scope="module")
-def llama() -> LocalModel:
-    return make()
+from tests.models.small import ARCHITECTURES, TOKENIZER, ask, make, questions
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -81,6 +29,22 @@ def test_greedy_is_what_transformers_generates_row_by_row(model_type: str) -> No
         expected.append(TOKENIZER.decode(made[0, ids.shape[1] :], skip_special_tokens=True))
     generations = local.generate(rows, SamplingParams(max_tokens=10), batch_size=6)
     assert [generation.text for generation in generations] == expected
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 6])
+@pytest.mark.parametrize("model_type", ARCHITECTURES)
+def test_a_shared_start_and_late_joining_change_no_answer(model_type: str, at_once: int) -> None:
+    local = make(model_type)
+    system = {"role": "system", "content": "instructions that are the same for all"}
+    rows = [[system, *row] for row in questions(6)]
+    alone = [local.generate([row], SamplingParams(max_tokens=n), batch_size=1) for row in rows for n in (3, 9)]
+    prompts = [local.render(row) for row in rows for _ in (3, 9)]
+    together = [
+        local.row(ids, SamplingParams(max_tokens=9 if index % 2 else 3), seed=0, index=index)
+        for index, ids in enumerate(local.encode(prompts))
+    ]
+    local.decode(together, lambda left: None, at_once=at_once)
+    assert [local.generation(row, prompts[row.index]) for row in together] == [one for (one,) in alone]
 
 
 @pytest.mark.parametrize(
@@ -267,8 +231,9 @@ def test_going_on_at_the_missing_rows_gives_the_unbroken_answers(llama: LocalMod
     assert sorted(told) == sorted(set(range(11)) - done)
 
 
-def test_rows_of_one_batch_keep_their_own_sampling(llama: LocalModel) -> None:
-    """What the engine relies on: a row's answer is the same whoever shares its batch."""
+@pytest.mark.parametrize("at_once", [1, 3, 10])
+def test_rows_of_one_batch_keep_their_own_sampling(llama: LocalModel, at_once: int) -> None:
+    """What the engine relies on: a row's answer is the same whoever shares its batch, and whenever they joined it."""
     draw = TopPSamplingStrategy(temperature=1.5, top_p=0.9)
     kinds = [
         SamplingParams(max_tokens=9),
@@ -284,7 +249,7 @@ def test_rows_of_one_batch_keep_their_own_sampling(llama: LocalModel) -> None:
         return llama.row(ids, kinds[index % len(kinds)], seed=index)
 
     together = [row(index, ids) for index, ids in enumerate(llama.encode(prompts))]
-    llama.decode(together, lambda ended: None)
+    llama.decode(together, lambda ended: None, at_once=at_once)
     for index, (mixed, conversation) in enumerate(zip(together, asked, strict=True)):
         (alone,) = llama.generate([conversation], kinds[index % len(kinds)], batch_size=1, seed=index)
         assert llama.generation(mixed, alone.prompt) == alone
@@ -300,7 +265,7 @@ def test_a_dropped_row_leaves_and_the_others_go_on(llama: LocalModel) -> None:
         left.extend(ended)
         rows[1].dropped = len(rows[1].made) == 4
 
-    unending.decode(rows, on_step)
+    unending.decode(rows, on_step, at_once=3)
     assert [len(row.made) for row in rows] == [20, 5, 20]
     assert left[0] is rows[1]
     assert rows[1].finish is None

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llsflow.models.protocol import conversation_of, read_request, request_body, sampling_of
+from llsflow.models.protocol import (
+    ChatRequest,
+    CompletionRequest,
+    conversation_of,
+    format_of,
+    read_request,
+    request_body,
+    sampling_of,
+)
+from llsflow.schema.inference import GrammarResponseFormat, JsonSchemaResponseFormat, ResponseFormat
 from llsflow.schema.sampling import (
     GreedySamplingStrategy,
     SamplingParams,
@@ -18,6 +27,18 @@ from llsflow.schema.sampling import (
 
 ASKED = [{"role": "user", "content": "hi"}]
 GOOD: dict[str, Any] = {"model": "m", "messages": ASKED}
+
+FORMATS = st.one_of(
+    st.none(),
+    st.builds(
+        JsonSchemaResponseFormat,
+        json_schema=st.dictionaries(st.text(), st.one_of(st.booleans(), st.text()), max_size=3),
+    ),
+    st.builds(
+        GrammarResponseFormat,
+        bnf=st.dictionaries(st.from_regex(r"[a-z][a-z0-9-]{0,5}", fullmatch=True), st.just('"a" | "b"'), min_size=1),
+    ),
+)
 
 STRATEGIES = st.one_of(
     st.just(GreedySamplingStrategy()),
@@ -37,30 +58,45 @@ SAMPLING = st.builds(
 )
 
 
+def read(body: object) -> ChatRequest:
+    return read_request(body, ChatRequest)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(sampling=SAMPLING, seed=st.one_of(st.none(), st.integers(0, 2**31)))
-def test_what_is_asked_is_what_is_read(sampling: SamplingParams, seed: int | None) -> None:
-    request = read_request(request_body("m", ASKED, sampling, seed))
-    read = sampling_of(request)
-    if isinstance(read.strategy, TopPSamplingStrategy) and read.strategy.top_p == 1:
-        read = read.model_copy(update={"strategy": read.strategy.model_copy(update={"top_p": None})})
-    assert read == sampling
+@given(sampling=SAMPLING, seed=st.one_of(st.none(), st.integers(0, 2**31)), wanted=FORMATS)
+def test_what_is_asked_is_what_is_read(
+    sampling: SamplingParams, seed: int | None, wanted: ResponseFormat | None
+) -> None:
+    request = read(request_body("m", ASKED, sampling, seed, wanted))
+    assert format_of(request) == wanted
+    found = sampling_of(request)
+    if isinstance(found.strategy, TopPSamplingStrategy) and found.strategy.top_p == 1:
+        found = found.model_copy(update={"strategy": found.strategy.model_copy(update={"top_p": None})})
+    assert found == sampling
     assert (request.seed, conversation_of(request)) == (seed, ASKED)
 
 
 def test_defaults_are_the_protocols() -> None:
-    assert sampling_of(read_request(GOOD)) == SamplingParams(strategy=TopPSamplingStrategy(temperature=1.0, top_p=None))
+    assert sampling_of(read(GOOD)) == SamplingParams(strategy=TopPSamplingStrategy(temperature=1.0, top_p=None))
     nothing = {"stream": False, "n": 1, "tools": [], "top_k": -1, "stop": [], "user": "me", "logprobs": None}
-    assert sampling_of(read_request({**GOOD, **nothing})) == sampling_of(read_request(GOOD))
-    assert sampling_of(read_request({**GOOD, "stop": "x", "max_completion_tokens": 3})).stop == ["x"]
-    greedy = read_request({**GOOD, "temperature": 0, "top_p": 0.5, "top_k": 3})
+    assert sampling_of(read({**GOOD, **nothing})) == sampling_of(read(GOOD))
+    assert sampling_of(read({**GOOD, "stop": "x", "max_completion_tokens": 3})).stop == ["x"]
+    greedy = read({**GOOD, "temperature": 0, "top_p": 0.5, "top_k": 3})
     assert sampling_of(greedy).strategy == GreedySamplingStrategy()
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"stream": True}, "stream: not available"),
+        ({"stream": "yes"}, "stream: .*true or false"),
+        ({"stream_options": {"include_usage": True}}, "stream_options is for streams"),
+        ({"response_format": {"type": "xml"}}, "response_format.*: found 'xml', allowed: .*json_schema"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema: is missing"),
+        ({"structured_outputs": {"regex": "a+"}}, "structured_outputs.*regex"),
+        (
+            {"structured_outputs": {"grammar": "root ::= x"}, "response_format": {"type": "json_object"}},
+            "send one of them",
+        ),
         ({"n": 2}, "n: not available"),
         ({"tools": [{}]}, "tools: not available"),
         ({"frequency_penalty": 0.1}, "frequency_penalty: not available"),
@@ -82,14 +118,14 @@ def test_defaults_are_the_protocols() -> None:
 )
 def test_refusals_name_the_field(change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        read_request({**GOOD, **change})
+        read({**GOOD, **change})
 
 
 def test_every_mistake_is_told_at_once() -> None:
-    with pytest.raises(ValueError, match=r"n: .*stream: .*(temperature: .*max_tokens: |max_tokens: .*temperature: )"):
-        read_request({**GOOD, "n": 3, "stream": True, "temperature": 1000, "max_tokens": 0})
+    with pytest.raises(ValueError, match=r"n: .*echo: .*(temperature: .*max_tokens: |max_tokens: .*temperature: )"):
+        read({**GOOD, "n": 3, "echo": True, "temperature": 1000, "max_tokens": 0})
     with pytest.raises(ValueError, match="not a JSON object"):
-        read_request([GOOD])
+        read([GOOD])
 
 
 @pytest.mark.parametrize(
@@ -102,10 +138,33 @@ def test_every_mistake_is_told_at_once() -> None:
 )
 def test_messages_that_no_template_takes(messages: list[Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        conversation_of(read_request({**GOOD, "messages": messages}))
+        conversation_of(read({**GOOD, "messages": messages}))
 
 
 def test_parts_of_text_are_one_text() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    request = read_request({**GOOD, "messages": [{"role": "user", "content": parts}]})
+    request = read({**GOOD, "messages": [{"role": "user", "content": parts}]})
     assert conversation_of(request) == [{"role": "user", "content": "ab"}]
+
+
+def test_formats_are_the_protocols_and_vllms() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    given_ = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": True, "description": "y"}}
+    assert format_of(read({**GOOD, "response_format": given_})) == JsonSchemaResponseFormat(json_schema=schema)
+    anything = read({**GOOD, "response_format": {"type": "json_object"}})
+    assert format_of(anything) == JsonSchemaResponseFormat(json_schema={"type": "object"})
+    assert format_of(read({**GOOD, "response_format": {"type": "text"}})) is None
+    grammar = 'root ::= first |\n  last\nfirst ::= "a"\nlast ::= [b-z]'
+    rules = {"root": "first |\n  last", "first": '"a"', "last": "[b-z]"}
+    assert format_of(read({**GOOD, "structured_outputs": {"grammar": grammar}})) == GrammarResponseFormat(bnf=rules)
+    with pytest.raises(ValueError, match="no rules"):
+        format_of(read({**GOOD, "structured_outputs": {"grammar": "yes or no"}}))
+
+
+def test_a_text_is_gone_on_with() -> None:
+    request = read_request({"model": "m", "prompt": "Once", "temperature": 0, "echo": False}, CompletionRequest)
+    assert (request.prompt, sampling_of(request).strategy) == ("Once", GreedySamplingStrategy())
+    with pytest.raises(ValueError, match="prompt: is missing"):
+        read_request({"model": "m"}, CompletionRequest)
+    with pytest.raises(ValueError, match="messages: not available"):
+        read_request({**GOOD, "prompt": "x"}, CompletionRequest)

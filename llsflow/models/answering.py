@@ -1,0 +1,142 @@
+"""From an HTTP request to the engine and back: whole answers and streams, whose readers may go away at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from llsflow.errors import LlsflowError, NotFoundError
+from llsflow.models.constrain import check_format
+from llsflow.models.lanes import Answer, NotANumber, NotEnoughMemory, Ticket
+from llsflow.models.protocol import (
+    NOT_A_NUMBER,
+    OUT_OF_MEMORY,
+    ChatRequest,
+    CompletionRequest,
+    conversation_of,
+    format_of,
+    sampling_of,
+)
+from llsflow.models.replies import LAST_EVENT, Reply, error_body, event
+from llsflow.models.serving import Engine
+from llsflow.schema.models import ModelConfig
+
+Failure = tuple[int, str, str | None]
+"""HTTP status, and the protocol's type and code."""
+
+READER_GONE = 499
+"""nginx's code for a client that went away: nobody reads it."""
+
+
+def ticket_of(asked: ChatRequest | CompletionRequest, model: ModelConfig) -> Ticket:
+    """Return what the engine is handed.
+
+    Raises:
+        ValueError: messages that no chat template takes, or a format that cannot be kept to.
+    """
+    wanted = format_of(asked)
+    if wanted and (mistakes := check_format(wanted)):
+        raise ValueError("; ".join(f"response_format: {mistake}" for mistake in mistakes))
+    seed = secrets.randbits(31) if asked.seed is None else asked.seed
+    said = asked.prompt if isinstance(asked, CompletionRequest) else conversation_of(asked)
+    return Ticket(model, said, sampling_of(asked), seed, wanted)
+
+
+async def answered(engine: Engine, request: Request, ticket: Ticket, reply: Reply) -> Response:
+    """Return the whole answer.
+
+    Raises:
+        ValueError, LlsflowError: why there is none.
+    """
+    engine.submit(ticket)
+    future = asyncio.wrap_future(ticket.answered)
+    if not await _first(request, future):
+        ticket.drop()
+        future.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return Response(status_code=READER_GONE)
+    return JSONResponse(reply.whole(future.result()))
+
+
+async def streamed(engine: Engine, request: Request, ticket: Ticket, reply: Reply) -> Response:
+    """Return the answer as server-sent events, as it comes; what fails before the first of them is told plainly.
+
+    Raises:
+        ValueError, LlsflowError: why there is no answer.
+    """
+    loop = asyncio.get_running_loop()
+    came: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def tell(text: str | None) -> None:
+        loop.call_soon_threadsafe(came.put_nowait, text)
+
+    ticket.on_text = tell
+    ticket.answered.add_done_callback(lambda _: tell(None))
+    engine.submit(ticket)
+    first = asyncio.ensure_future(came.get())
+    if not await _first(request, first):
+        ticket.drop()
+        first.cancel()
+        return Response(status_code=READER_GONE)
+    if first.result() is None:
+        ticket.answered.result()
+    return StreamingResponse(_events(ticket, reply, came, first.result()), media_type="text/event-stream")
+
+
+async def _events(
+    ticket: Ticket, reply: Reply, came: asyncio.Queue[str | None], text: str | None
+) -> AsyncIterator[bytes]:
+    try:
+        first = True
+        while text is not None:
+            yield reply.part(text, first=first)
+            first, text = False, await came.get()
+        try:
+            answer: Answer = ticket.answered.result()
+        except (ValueError, LlsflowError) as error:
+            _, kind, code = failure(error)
+            yield event(error_body(str(error), kind, code))
+            return
+        yield reply.part(finish=answer.finish, first=first)
+        if reply.counts:
+            yield reply.count(answer)
+        yield LAST_EVENT
+    finally:
+        ticket.drop()  # of one that is answered this means nothing
+
+
+async def _first(request: Request, wanted: asyncio.Future[Any]) -> bool:
+    """Return whether it came before the client went away."""
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({wanted, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return wanted.done()
+    finally:
+        gone.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def failure(error: Exception) -> Failure:
+    """Return how an error is told."""
+    match error:
+        case HTTPException(status_code=status):
+            return status, "invalid_request_error", None
+        case NotFoundError():
+            return 404, "invalid_request_error", "model_not_found"
+        case NotEnoughMemory():
+            return 503, "server_error", OUT_OF_MEMORY
+        case NotANumber():
+            return 500, "server_error", NOT_A_NUMBER
+        case LlsflowError():
+            return 503, "server_error", None
+        case _:
+            return 400, "invalid_request_error", None

@@ -1,0 +1,68 @@
+"""The bodies of the OpenAI protocol's answers: whole, in events, and errors."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from llsflow.models.protocol import CompletionRequest, SampledRequest
+
+if TYPE_CHECKING:
+    from llsflow.models.lanes import Answer
+
+LAST_EVENT = b"data: [DONE]\n\n"
+
+
+class Reply:
+    """How one request is answered: as a chat or as a text."""
+
+    def __init__(self, request: SampledRequest) -> None:
+        self.chat = not isinstance(request, CompletionRequest)
+        self.model = request.model
+        self.counts = bool(request.stream_options and request.stream_options.include_usage)
+        """Whether a stream's last event counts the tokens."""
+        kind = "chatcmpl" if self.chat else "cmpl"
+        self.id, self.created = f"{kind}-{uuid.uuid4().hex}", int(time.time())
+
+    def whole(self, answer: Answer) -> dict[str, Any]:
+        """Return the body of a whole answer."""
+        said = {"message": {"role": "assistant", "content": answer.text}} if self.chat else {"text": answer.text}
+        choice = {"index": 0, **said, "finish_reason": answer.finish, "logprobs": None}
+        kind = "chat.completion" if self.chat else "text_completion"
+        return {**self._head(kind), "choices": [choice], "usage": _usage(answer)}
+
+    def part(self, text: str | None = None, finish: str | None = None, *, first: bool = False) -> bytes:
+        """Return the event of more text, or of the end."""
+        delta = {**({"role": "assistant"} if first else {}), **({} if text is None else {"content": text})}
+        said = {"delta": delta} if self.chat else {"text": text or ""}
+        choice = {"index": 0, **said, "finish_reason": finish, "logprobs": None}
+        return event(
+            {**self._head(self._kind_of_part()), "choices": [choice], **({"usage": None} if self.counts else {})}
+        )
+
+    def count(self, answer: Answer) -> bytes:
+        """Return the event that counts the tokens."""
+        return event({**self._head(self._kind_of_part()), "choices": [], "usage": _usage(answer)})
+
+    def _kind_of_part(self) -> str:
+        return "chat.completion.chunk" if self.chat else "text_completion"
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def event(body: dict[str, Any]) -> bytes:
+    """Return a server-sent event."""
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+
+
+def error_body(message: str, kind: str, code: str | None = None) -> dict[str, Any]:
+    """Return the body of an error in the protocol's shape."""
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def _usage(answer: Answer) -> dict[str, Any]:
+    prompt, made = answer.prompt_tokens, answer.tokens
+    return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
