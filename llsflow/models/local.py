@@ -81,11 +81,13 @@ class LocalModel:
             UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
         """
         from llsflow.models.adapters import load_merged
+        from llsflow.models.grouped import share_heads
 
         tokenizer = load_tokenizer(folder, chat_template, revision, trust_remote_code)
         model = load_merged(
             folder, dtype, device=pick_device(device), revision=revision, trust_remote_code=trust_remote_code
         )
+        share_heads(model)
         return cls(model, tokenizer)
 
     def generate(

@@ -21,7 +21,14 @@ WEIGHTS = ("models/adapters.py", "models/load.py", "models/roles.py")
 """What decides the weights that are loaded."""
 GENERATION = (
     *WEIGHTS,
-    *("models/constrain.py", "models/decode.py", "models/forward.py", "models/local.py", "models/text.py"),
+    *(
+        "models/constrain.py",
+        "models/decode.py",
+        "models/forward.py",
+        "models/grouped.py",
+        "models/local.py",
+        "models/text.py",
+    ),
 )
 """What decides a model's answers."""
 

@@ -1,8 +1,10 @@
 """Evaluation by generation on the fixture, in rows per second: ours, and the peers.
 
     python tests/bench/generate.py FIXTURE {llsflow|sorted-batch|lm-eval|one-by-one} [--rows 128 --batch 16 …]
+                                   [--system 400]
 
 `sorted-batch` is the floor: transformers' generate over length-sorted, left-padded batches, and no scoring.
+With `--system` every row begins with a system prompt of so many tokens.
 All generate greedily in fp32; `llsflow` and `lm-eval` also score the rows within the time.
 """
 
@@ -45,7 +47,7 @@ def llsflow(options: argparse.Namespace) -> float:
 
     rows, clock = _rows(options), CLOCKS[options.clock]
     began = clock()
-    evaluate(rows, generate, ["basic::equality"])
+    evaluate(rows, generate, ["basic::equality"], system_message=_system(options))
     return clock() - began
 
 
@@ -58,8 +60,11 @@ def hugging_face(options: argparse.Namespace) -> float:
     loader: Any = AutoModelForCausalLM
     model = loader.from_pretrained(options.fixture / "model", dtype=torch.float32).eval()
 
+    system = _system(options)
+    before = [{"role": "system", "content": system}] if system else []
+
     def answer(batch: list[dict[str, str]]) -> list[str]:
-        conversations = [[{"role": "user", "content": row["question"]}] for row in batch]
+        conversations = [[*before, {"role": "user", "content": row["question"]}] for row in batch]
         prompts = tokenizer.apply_chat_template(conversations, tokenize=False, add_generation_prompt=True)
         encoded = tokenizer(
             prompts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
@@ -104,9 +109,22 @@ def lm_eval(options: argparse.Namespace) -> float:
             tasks=["fixture_qa"],
             task_manager=TaskManager(include_path=folder, include_defaults=False),
             apply_chat_template=True,
+            system_instruction=_system(options),
             bootstrap_iters=0,
         )
         return clock() - began
+
+
+def _system(options: argparse.Namespace) -> str | None:
+    """Return the system prompt: so many tokens of the fixture's text."""
+    from tokenizers import Tokenizer
+
+    if not options.system:
+        return None
+    lines = (options.fixture / "sft.jsonl").read_text().splitlines()[: options.system]
+    text = " ".join(json.loads(line)["messages"][0]["content"] for line in lines)
+    tokenizer = Tokenizer.from_file(str(options.fixture / "model" / "tokenizer.json"))
+    return str(tokenizer.decode(tokenizer.encode(text, add_special_tokens=False).ids[: options.system]))
 
 
 def _rows(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -122,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("fixture", type=Path)
     parser.add_argument("kind", choices=KINDS)
-    for name, default in (("rows", 128), ("batch", 16), ("max-tokens", 32), ("threads", 2)):
+    for name, default in (("rows", 128), ("batch", 16), ("max-tokens", 32), ("threads", 2), ("system", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
