@@ -40,7 +40,7 @@ def find_scorer(scorer_id: str) -> Scorer:
         raise LookupError(str(error)) from error
     if own is not None:
         return own
-    known = [*SCORERS, *(name for name in own_ids() if name not in SCORERS)]
+    known = known_ids()
     near = difflib.get_close_matches(scorer_id, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise LookupError(f"{scorer_id!r} is no scoring function: {hint}known are {', '.join(known)}")
@@ -49,6 +49,11 @@ def find_scorer(scorer_id: str) -> Scorer:
 def own_code(scorer_ids: Sequence[str]) -> dict[str, str]:
     """Return, for each of the ids that is not built in, the sha256 (hex) of its code: its answers depend on it."""
     return {name: own_code_digest(find_scorer(name)) for name in scorer_ids if name not in SCORERS}
+
+
+def known_ids() -> list[str]:
+    """Return the ids of SCORERS, and after them those that installed packages add."""
+    return [*SCORERS, *(name for name in own_ids() if name not in SCORERS)]
 
 
 def check_params(scorer_id: str, params: Params | None = None) -> list[str]:
@@ -95,8 +100,8 @@ __all__ = [
     "aggregate",
     "check_params",
     "find_scorer",
+    "known_ids",
     "own_code",
-    "own_ids",
     "paired_difference",
     "score_rows",
     "unscored",

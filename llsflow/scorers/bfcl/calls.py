@@ -98,6 +98,8 @@ def _python_call(node: ast.expr) -> Call:
             raise UnreadableError(f"{ast.unparse(argument)[:40]!r} has no parameter's name before it")
         arguments |= _named(argument)
     for keyword in node.keywords:
+        if keyword.arg in arguments:
+            raise UnreadableError(f"{keyword.arg} stands twice")
         if keyword.arg is not None:
             arguments[keyword.arg] = _python_value(keyword.value)
         elif isinstance(keyword.value, ast.Dict):
@@ -166,7 +168,7 @@ _ARGUMENT = re.compile(r"(?P<name>[A-Za-z_$][\w$]*)\s*[=:](?!=)\s*(?P<value>.*)"
 
 def _other_calls(text: str) -> list[Call]:
     """Return calls of Java or JavaScript: `name(parameter = value, …)`, the values as they stand."""
-    listed = text.strip()
+    listed = text.strip().rstrip(";").rstrip()
     if listed.startswith("[") and listed.endswith("]"):
         listed = listed[1:-1]
     return [_other_call(part) for part in _split(listed.strip().rstrip(";"))]

@@ -17,6 +17,10 @@ DEEPEST = 50
 """Values within values that are read."""
 
 
+_GENERIC = re.compile(r"<[\w\s,.?<>\[\]]{0,200}>(?=\s*[({])")
+"""The type arguments of `new HashMap<String, Object>()`: a comma in them separates nothing."""
+
+
 class UnknownValueError(Exception):
     """A value is code that is no literal, so that nothing can be said of it; the text names it."""
 
@@ -47,6 +51,8 @@ def split(text: str, separator: str = ",") -> list[str]:
         elif letter in CLOSING:
             if not open_brackets or open_brackets.pop() != letter:
                 raise ValueError(f"a {letter!r} closes nothing")
+        elif letter == "<" and (generic := _GENERIC.match(text, position)):
+            position = generic.end() - 1
         elif letter == separator and not open_brackets:
             parts.append(text[begin:position])
             begin = position + 1
