@@ -93,6 +93,9 @@ def _load(entry: importlib.metadata.EntryPoint) -> Scorer:
     if inspect.isabstract(loaded) or getattr(loaded, "id", None) != entry.name:
         missing = "has no prepare()" if inspect.isabstract(loaded) else f"has the id {getattr(loaded, 'id', None)!r}"
         raise OwnScorerError(f"{where} {missing}: its id must be {entry.name!r}, and prepare() must be written")
+    for name in ("columns", "optional_columns", "aggregations", "params_types"):
+        if not isinstance(getattr(loaded, name), tuple):
+            raise OwnScorerError(f"{where} has {name} {getattr(loaded, name)!r}: a tuple is needed, ('one',) or more")
     try:
         return loaded()
     except Exception as error:

@@ -103,6 +103,8 @@ def test_as_a_job_they_are_checked_before_it_begins(names: CatalogueNames) -> No
         return compile_job(requests.evaluation("j1", "b", "instructions", scorers, config, names))
 
     assert compiled("basic::ifeval")
+    with pytest.raises(MistakesError, match="basic::equality needs an expected answer"):
+        compiled("basic::equality")  # whose own columns every row has, as a rule
     with pytest.raises(MistakesError) as told:
         compiled("basic::ifeval", "basic::equality")
     mistakes = told.value.mistakes

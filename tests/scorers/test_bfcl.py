@@ -136,6 +136,10 @@ def test_what_may_be_left_out() -> None:
     assert score(functions, [{"f": {"a": [1], "b": [2, ""]}}], "f(a=1)")["score"] == 1.0
     assert "f lacks b" in score(functions, [{"f": {"a": [1], "b": [2]}}], "f(a=1)")["error"]
     assert score([function("f")], [{"f": {}}], "f()")["score"] == 1.0
+    # what the function itself needs, and what it does not know, whatever the ground truth says
+    needing = [function("f", ("a",), a="integer")]
+    assert "f lacks a" in score(needing, [{"f": {"a": [1, ""]}}], "f()")["error"]
+    assert "f takes no b" in score(needing, [{"f": {"a": [1], "b": [2, ""]}}], "f(a=1, b=2)")["error"]
 
 
 def test_one_of_several_functions() -> None:

@@ -97,6 +97,7 @@ CASES: dict[str, list[tuple[dict[str, Any], str, str]]] = {
     ],
     "change_case:english_capital": [
         ({}, "HELLO WORLD, HOW ARE YOU TODAY?", "HELLO WORLD, HOW ARE you TODAY?"),
+        ({}, "HELLO WORLD", "HOLA MUNDO, ¿CÓMO ESTÁS?"),  # a rare language takes the first, where all are allowed
         ({}, "WHAT A FINE DAY IT IS.", "WAS FÜR EIN SCHÖNER TAG ES IST, NICHT WAHR?"),
     ],
     "change_case:english_lowercase": [

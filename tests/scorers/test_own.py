@@ -112,6 +112,11 @@ def test_a_row_that_it_fails_on_sinks_no_other(install: Install) -> None:
         ("own_one:len", "len = len", "is no class below llsflow.scorers.Scorer: see docs/scorers.md"),
         ("own_one:Brevity", SOURCE.replace('"own::brevity"', '"other"'), "has the id 'other': its id must be"),
         ("own_one:Brevity", SOURCE.replace("def prepare", "def prepared"), "has no prepare()"),
+        (
+            "own_one:Brevity",
+            SOURCE.replace('("max_words",)', '("max_words")'),
+            "columns 'max_words': a tuple is needed",
+        ),
         ("own_one:Brevity", SOURCE + "\n    def __init__(self): raise OSError('x')\n", "cannot be made: OSError: x"),
     ],
 )

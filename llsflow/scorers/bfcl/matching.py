@@ -164,9 +164,9 @@ def _types(schema: Mapping[str, Any]) -> tuple[type, ...]:
 def _equal(given: Any, value: Any, schema: Mapping[str, Any]) -> bool:
     """Return whether a value is an accepted one, and of the type that its schema says."""
     types = _types(schema)
-    if types and not _is_one_of(value, types) and isinstance(value, str) and value:
+    if types and not isinstance(value, types) and isinstance(value, str) and value:
         return isinstance(given, str) and given == value  # a variable: its name, as it is
-    if types and not _is_one_of(given, types):
+    if types and not isinstance(given, types):
         return False
     if isinstance(given, bool) or isinstance(value, bool):
         return given is value
@@ -195,10 +195,6 @@ def _equal_records(given: Mapping[str, Any], accepted: Mapping[str, Any], schema
         if not any(_equal(one, value, inner) for value in _listed(accepted[key])):
             return False
     return True
-
-
-def _is_one_of(value: Any, types: tuple[type, ...]) -> bool:
-    return isinstance(value, types) and (bool in types or not isinstance(value, bool))
 
 
 def standard(text: str) -> str:

@@ -20,8 +20,7 @@ def language_of(text: str) -> str | None:
     """Return the language of a text as an ISO 639-1 code; None: it has no letters."""
     if not any(map(str.isalpha, text)):
         return None
-    # capitals are rare in what the detector was trained on, and say nothing of the language
-    code, _ = _identifier().classify(text.lower() if text.isupper() else text)
+    code, _ = _identifier().classify(text)
     return str(code)
 
 
