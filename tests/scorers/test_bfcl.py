@@ -107,6 +107,12 @@ RECORDS = {"type": "array", "items": {"type": "dict", "properties": {"n": {"type
         ("array", [["red"]], "['red', 'blue']", False),
         ("array", [[["a"], ["b"]]], "[['A'], ['B']]", True),
         ("array", [["a"]], "['']", False),
+        ("array", [["a"], ""], "[]", True),  # as good as left out
+        ("array", [["a"]], "[]", False),
+        ("string", ["", False], "False", True),  # a schema that is wrong: the ground truth decides
+        ("string", ["", False], "0", False),
+        ("integer", [5, ""], "''", False),
+        ("dict", [{"n": [20]}], "{'n': 20.0}", True),
         ("dict", [{"min": [1], "max": [5, 6]}], "{'max': 6, 'min': 1}", True),
         ("dict", [{"min": [1], "max": [5, ""]}], "{'min': 1}", True),
         ("dict", [{"min": [1], "max": [5]}], "{'min': 1}", False),

@@ -1,7 +1,8 @@
 """Whether calls are those of a ground truth: names, parameters, types and accepted values.
 
-Source: the rules of BFCL's AST check (github.com/ShishirPatil/gorilla, berkeley-function-call-leaderboard), with
-values in values compared at any depth, and calls matched whatever their order.
+Source: the rules of BFCL's AST check (github.com/ShishirPatil/gorilla, berkeley-function-call-leaderboard). Ours differ
+in four things: values in values are compared in the same way at any depth, an int is a float within a list too, a
+boolean is never a number, and where a call fits two of the ground truth's the one that needs it has it.
 """
 
 from __future__ import annotations
@@ -69,18 +70,19 @@ def match_calls(
             raise ValueError(f"ground_truth calls {name}, which function does not describe")
     if len(calls) != len(wanted):
         return f"{len(calls)} calls, where {len(wanted)} are right"
-    wrong: list[str | UnknownValueError | None] = []
-    fits = []
-    for name, accepted in wanted:
-        found = [_compared(functions[name], call, accepted, language) for call in calls]
-        fits.append([index for index, why in enumerate(found) if why is None])
-        wrong += found
+    found = [[_compared(functions[name], call, accepted, language) for call in calls] for name, accepted in wanted]
+    fits = [[index for index, why in enumerate(one) if why is None] for one in found]
     if _every_one_served(fits):
         return None
-    for why in wrong:
+    for why in (why for one in found for why in one):
         if isinstance(why, UnknownValueError):
             raise why
-    return next((why for why in wrong if isinstance(why, str)), "two of the calls are the same one of the ground truth")
+    # the most telling one: of a call that nothing serves, what is wrong with a call of the same name
+    for (name, _), one in zip(wanted, found, strict=True):
+        if None not in one:
+            same = [why for call, why in zip(calls, one, strict=True) if _names(call, functions[name])]
+            return str((same or one)[0])
+    return "two of the calls are the same one of the ground truth"
 
 
 def _compared(
@@ -114,8 +116,7 @@ def check_call(function: Function, call: Call, accepted: Mapping[str, Any], lang
     Raises:
         UnknownValueError: it depends on a value that cannot be read.
     """
-    # names in the OpenAI API have no dots
-    if call.name not in (function.name, function.name.replace(".", "_")):
+    if not _names(call, function):
         return f"calls {call.name}, where {function.name} is right"
     missing = [name for name in function.required if name not in call.arguments]
     missing += [name for name, values in accepted.items() if name not in call.arguments and "" not in _listed(values)]
@@ -131,6 +132,11 @@ def check_call(function: Function, call: Call, accepted: Mapping[str, Any], lang
                 f"{name} of {function.name} is {given!r} ({schema.get('type', 'any')}): accepted are {accepted[name]!r}"
             )
     return None
+
+
+def _names(call: Call, function: Function) -> bool:
+    # names in the OpenAI API have no dots
+    return call.name in (function.name, function.name.replace(".", "_"))
 
 
 def _listed(values: Any) -> Sequence[Any]:
@@ -164,10 +170,13 @@ def _types(schema: Mapping[str, Any]) -> tuple[type, ...]:
 def _equal(given: Any, value: Any, schema: Mapping[str, Any]) -> bool:
     """Return whether a value is an accepted one, and of the type that its schema says."""
     types = _types(schema)
-    if types and not isinstance(value, types) and isinstance(value, str) and value:
-        return isinstance(given, str) and given == value  # a variable: its name, as it is
+    if types and not isinstance(value, types) and value != "":
+        # a variable, by its name as it is; or a schema that is wrong, where the ground truth decides
+        return type(given) is type(value) and given == value
     if types and not isinstance(given, types):
         return False
+    if value == "" and isinstance(given, list):
+        return not given  # an empty list is as good as none, where it may be left out
     if isinstance(given, bool) or isinstance(value, bool):
         return given is value
     if isinstance(given, str) and isinstance(value, str):
@@ -177,24 +186,17 @@ def _equal(given: Any, value: Any, schema: Mapping[str, Any]) -> bool:
         inner = items if isinstance(items, Mapping) else {}
         return len(given) == len(value) and all(_equal(*pair, inner) for pair in zip(given, value, strict=True))
     if isinstance(given, Mapping) and isinstance(value, Mapping):
-        return _equal_records(given, value, schema)
+        return _equal_records(given, value)
     return bool(given == value)
 
 
-def _equal_records(given: Mapping[str, Any], accepted: Mapping[str, Any], schema: Mapping[str, Any]) -> bool:
+def _equal_records(given: Mapping[str, Any], accepted: Mapping[str, Any]) -> bool:
     """Return whether each key's value is one of its accepted values, and no other is missing but with "" among them."""
     if not given.keys() <= accepted.keys():
         return False
     if any("" not in _listed(accepted[key]) for key in accepted.keys() - given.keys()):
         return False
-    properties = schema.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    for key, one in given.items():
-        inner = properties.get(key)
-        inner = inner if isinstance(inner, Mapping) else {}
-        if not any(_equal(one, value, inner) for value in _listed(accepted[key])):
-            return False
-    return True
+    return all(any(_equal(one, value, {}) for value in _listed(accepted[key])) for key, one in given.items())
 
 
 def standard(text: str) -> str:
