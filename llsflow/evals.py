@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llsflow.data import evaluation_row
@@ -11,7 +11,7 @@ from llsflow.data.conversation import Conversation, Message
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.experiment import Loc
 from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
-from llsflow.scorers import check_params, score_rows
+from llsflow.scorers import EXPECTED, Scorer, check_params, find_scorer, score_rows
 
 Row = Mapping[str, Any]
 Generate = Callable[[list[Conversation]], Sequence[str | Mapping[str, Any]]]
@@ -28,23 +28,32 @@ class Question:
 
     conversation: Conversation
     expected: str | None
-    """null: the row cannot be used."""
+    """null: the row has none, or cannot be used."""
     weight: float | None = None
     """How often the row counts in a weighted average; null: once."""
+    columns: Row = field(default_factory=dict)
+    """The row's own columns that scoring functions read."""
 
 
 def questions(
-    rows: Sequence[Row], *, system_message: str | None = None, num_examples: int | None = None
+    rows: Sequence[Row],
+    scoring_functions: Sequence[str] = (),
+    *,
+    system_message: str | None = None,
+    num_examples: int | None = None,
 ) -> list[Question]:
     """Return what the first `num_examples` rows ask; the system message stands before each row's own messages.
 
     Raises:
-        DataError: no rows, or rows that cannot be used: each with its number, counted from 1.
+        DataError: no rows, or rows that cannot be used or lack a column that a scoring function needs: each with its
+            number, counted from 1.
+        LookupError: a scoring function is unknown.
     """
     asked, mistakes = [], []
+    scorers = [find_scorer(name) for name in scoring_functions]
     for number, row in enumerate(rows[:num_examples], start=1):
         try:
-            asked.append(_question(row, system_message))
+            asked.append(_question(row, scorers, system_message))
         except ValueError as error:
             mistakes.append(Mistake(f"evaluation row {number}", str(error)))
     if len(mistakes) > _MISTAKES_TOLD:
@@ -73,10 +82,10 @@ def evaluate(
         ConfigError: a scoring function is unknown or its parameters are not for it; nothing was generated.
         ValueError: `generate` did not return one generation for each conversation.
     """
-    asked = questions(rows, system_message=system_message, num_examples=num_examples)
     params = scoring_params or {}
     for scorer_id in scoring_functions:
         score_rows([], scorer_id, params.get(scorer_id))  # a wrong name must not cost hours of generation
+    asked = questions(rows, scoring_functions, system_message=system_message, num_examples=num_examples)
     generations = [_generation(answer) for answer in generate([q.conversation for q in asked])]
     return EvaluateResponse(
         generations=generations, scores=score_generations(asked, generations, scoring_functions, params)
@@ -107,9 +116,10 @@ def evaluate_each(
     params = scoring_params or {}
     for scorer_id in scoring_functions:
         score_rows([], scorer_id, params.get(scorer_id))  # a wrong name must not cost the generation
+    scorers = [find_scorer(name) for name in scoring_functions]
     asked: list[Question] = []
     generations: list[dict[str, Any]] = []
-    for question, answer in _answers(rows, complete, system_message, concurrency):
+    for question, answer in _answers(rows, lambda row: _question(row, scorers, system_message), complete, concurrency):
         asked.append(question or Question([], None))
         generations.append(
             {"generated_answer": None, "error": str(answer)}
@@ -123,7 +133,7 @@ def evaluate_each(
 
 
 def _answers(
-    rows: Sequence[Row], complete: Complete, system_message: str | None, concurrency: int
+    rows: Sequence[Row], ask: Callable[[Row], Question], complete: Complete, concurrency: int
 ) -> list[tuple[Question | None, str | ValueError]]:
     """Return what each row asks (None: it cannot be used), and the answer or why there is none."""
     from concurrent.futures import ThreadPoolExecutor
@@ -131,7 +141,7 @@ def _answers(
     def answer(index: int) -> tuple[Question | None, str | ValueError]:
         question = None
         try:
-            question = _question(rows[index], system_message)
+            question = ask(rows[index])
             return question, complete(question.conversation, index)
         except ValueError as error:
             return question, error
@@ -170,7 +180,11 @@ def score_generations(
         raise ValueError(f"{len(generations)} generations for {len(asked)} conversations")
     rows: list[dict[str, Any]] = []
     for question, generation in zip(asked, generations, strict=True):
-        row = {"expected_answer": question.expected, "generated_answer": generation["generated_answer"]}
+        row = {
+            **question.columns,
+            "expected_answer": question.expected,
+            "generated_answer": generation["generated_answer"],
+        }
         rows.append(row if question.weight is None else {**row, "weight": question.weight})
     params = scoring_params or {}
     return {scorer_id: score_rows(rows, scorer_id, params.get(scorer_id)) for scorer_id in scoring_functions}
@@ -212,10 +226,31 @@ def check_scorers(names: Sequence[str], params: Mapping[str, ScoringFnParams]) -
     return mistakes
 
 
-def _question(row: Row, system_message: str | None) -> Question:
+def check_columns(row: Row, scoring_functions: Sequence[str]) -> None:
+    """Refuse a row that lacks a column which a scoring function needs.
+
+    Raises:
+        ValueError: the row cannot be used, and why.
+        LookupError: a scoring function is unknown.
+    """
+    _question(row, [find_scorer(name) for name in scoring_functions], None)
+
+
+def _question(row: Row, scorers: Sequence[Scorer], system_message: str | None) -> Question:
     before: Conversation = [] if system_message is None else [Message(role="system", content=system_message)]
     conversation, expected = evaluation_row(row)
-    return Question([*before, *conversation], expected, row.get("weight"))
+    read = {column for scorer in scorers for column in (*scorer.columns, *scorer.optional_columns)}
+    columns = {column: row[column] for column in read if column != EXPECTED and column in row}
+    whole = {**columns, EXPECTED: expected}
+    lacking = [f"{scorer.id} needs {_named(lacks)}" for scorer in scorers if (lacks := scorer.lacks(whole))]
+    if lacking:
+        raise ValueError(f"columns are {', '.join(map(str, row))}: {'; '.join(lacking)}: absent or null here")
+    return Question([*before, *conversation], expected, row.get("weight"), columns)
+
+
+def _named(columns: Sequence[str]) -> str:
+    # rows have it under several names, and each format of rows one
+    return ", ".join("an expected answer (column answer)" if name == EXPECTED else name for name in columns)
 
 
 def _generation(answer: str | Mapping[str, Any]) -> dict[str, Any]:

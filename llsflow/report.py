@@ -60,7 +60,8 @@ class Sample:
     """One row's answers, before and after; null for a model that was not asked."""
 
     prompt: str
-    expected: str
+    expected: str | None
+    """null: no answer by itself is expected, other columns are scored."""
     base: str | None = None
     tuned: str | None = None
 
@@ -143,7 +144,10 @@ def _score_table(material: ReportMaterial) -> tuple[list[str], list[list[str]]]:
 
 def _sample_table(material: ReportMaterial) -> tuple[list[str], list[list[str]]]:
     answers = [name for name in ("base", "tuned") if any(getattr(s, name) is not None for s in material.samples)]
-    rows = [[s.prompt, s.expected, *(_text(getattr(s, name)) for name in answers)] for s in material.samples]
+    rows = [
+        [s.prompt, _text(None) if s.expected is None else s.expected, *(_text(getattr(s, name)) for name in answers)]
+        for s in material.samples
+    ]
     names = {"base": "base answer", "tuned": "tuned answer"}
     return ["prompt", "expected", *(names[name] for name in answers)], rows
 

@@ -183,6 +183,52 @@ def test_each_refuses_before_it_asks() -> None:
         evaluate_each(ROWS, complete, ["basic::nope"])
 
 
+COMMA: dict[str, Any] = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+
+
+def test_a_rows_own_columns_reach_the_scorer_that_reads_them() -> None:
+    rows = [{"prompt": "No commas!", **COMMA, "weight": 7}, {**ROWS[0], **COMMA, "generated_answer": "not this"}]
+    response = evaluate(rows, Scripted("one; two", "4, four"), ["basic::ifeval"])
+    scored = response.scores["basic::ifeval"].score_rows
+    assert [row["score"] for row in scored] == [1.0, 0.0]
+    assert scored[0]["weight"] == 1.0, "the number of instructions, not the row's own weight"
+    table = per_row_table(rows, ["P", "Q"], response)
+    assert [(row["expected"], row["basic::ifeval"]) for row in table] == [(None, 1.0), ("4", 0.0)]
+
+
+def test_a_row_that_lacks_a_column_is_told_before_anything_is_generated() -> None:
+    rows = [{"prompt": "?", **COMMA}, {**ROWS[0], **COMMA}, {**ROWS[0], "kwargs": None}, {"question": "?", "id": 5}]
+    with pytest.raises(DataError) as told:
+        evaluate(rows, never, ["basic::equality", "basic::ifeval"])
+    assert {mistake.where: mistake.message for mistake in told.value.mistakes} == {
+        "evaluation row 1": "columns are prompt, instruction_id_list, kwargs: basic::equality needs an expected answer "
+        "(column answer): absent or null here",
+        "evaluation row 3": "columns are question, answer, kwargs: basic::ifeval needs instruction_id_list, kwargs: "
+        "absent or null here",
+        "evaluation row 4": "columns are question, id: basic::equality needs an expected answer (column answer); "
+        "basic::ifeval needs instruction_id_list, kwargs: absent or null here",
+    }
+    assert evaluate(rows[:2], Scripted("a", "b"), ["basic::ifeval"]).generations
+
+
+def test_a_row_that_lacks_a_column_is_told_in_its_place_and_never_asked() -> None:
+    asked: list[int] = []
+
+    def complete(conversation: Conversation, index: int) -> str:
+        asked.append(index)
+        return "one, two"
+
+    rows = [{"prompt": "?", **COMMA}, {"prompt": "?", "id": 1}, ROWS[0]]
+    response = evaluate_each(rows, complete, ["basic::ifeval"])
+    assert asked == [0]
+    result = response.scores["basic::ifeval"]
+    assert [row["score"] for row in result.score_rows] == [0.0, None, None]
+    assert "basic::ifeval needs instruction_id_list, kwargs" in response.generations[1]["error"]
+    assert result.score_rows[2]["unscored"] == response.generations[2]["error"]
+    inner = result.aggregated_results["weighted_average"]
+    assert (inner["weighted_average"], inner["num_unscored"]) == (0.0, 2)
+
+
 def test_per_row_table() -> None:
     names = ["basic::equality", "basic::subset_of"]
     response = evaluate(ROWS[:2], Scripted("4", "oh yo"), names)

@@ -160,6 +160,13 @@ def test_scores_that_are_not_numbers(tmp_path: Path) -> None:
     assert "-3.000 [-4.000, -2.000]" in (tmp_path / "report.html").read_text("utf-8")
 
 
+def test_a_row_that_expects_no_certain_answer_has_a_dash(tmp_path: Path) -> None:
+    build_report(tmp_path, ReportMaterial("t", samples=[Sample("asked", None, "base says", "tuned says")]))
+    markdown = (tmp_path / "report.md").read_text("utf-8")
+    assert "| asked | – | base says | tuned says |" in re.sub(r" +", " ", markdown)
+    assert "None" not in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_markdown_tables_keep_their_columns(tmp_path: Path) -> None:
     build_report(tmp_path, ReportMaterial("t", samples=[Sample("a|b\nc", "|", None, "\\|")]))
     lines = [line for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if line.startswith("|")]

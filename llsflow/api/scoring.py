@@ -27,21 +27,31 @@ router = APIRouter()
 
 @router.get("/v1/scoring-functions", **published(ListScoringFunctionsResponse, says="Every scoring function."))
 def list_scoring_functions() -> Response:
-    """List what answers can be scored with."""
-    from llsflow.scorers import SCORERS
+    """List what answers can be scored with; a function of an installed package that cannot be loaded says why."""
+    from llsflow.scorers import known_ids
 
-    return reply(ListScoringFunctionsResponse(data=[_view(scorer) for scorer in SCORERS.values()]))
+    return reply(ListScoringFunctionsResponse(data=[_found(scorer_id) for scorer_id in known_ids()]))
 
 
 @router.get("/v1/scoring-functions/{scoring_fn_id:path}", **published(ScoringFn, says="The scoring function."))
 def get_scoring_function(scoring_fn_id: str) -> Response:
     """Return a scoring function, with the aggregations that it has by itself."""
-    from llsflow.scorers import SCORERS
+    from llsflow.scorers import known_ids
 
-    if scoring_fn_id not in SCORERS:
-        known = f"known are {', '.join(SCORERS)}"
-        raise NotFoundError(f"no scoring function {scoring_fn_id!r}{did_you_mean(scoring_fn_id, SCORERS)}; {known}")
-    return reply(_view(SCORERS[scoring_fn_id]))
+    known = known_ids()
+    if scoring_fn_id not in known:
+        near = did_you_mean(scoring_fn_id, known)
+        raise NotFoundError(f"no scoring function {scoring_fn_id!r}{near}; known are {', '.join(known)}")
+    return reply(_found(scoring_fn_id))
+
+
+def _found(scorer_id: str) -> ScoringFn:
+    from llsflow.scorers import find_scorer
+
+    try:
+        return _view(find_scorer(scorer_id))
+    except LookupError as error:
+        return ScoringFn(identifier=scorer_id, description=str(error.args[0]))
 
 
 def _view(scorer: Scorer) -> ScoringFn:
@@ -54,4 +64,6 @@ def _view(scorer: Scorer) -> ScoringFn:
         else BasicScoringFnParams(aggregation_functions=aggregations)
     )
     doc = inspect.getdoc(type(scorer)) or ""
-    return ScoringFn(identifier=scorer.id, description=doc.partition("\n\n")[0].replace("\n", " "), params=params)
+    reads = {"columns": list(scorer.columns), "optional_columns": list(scorer.optional_columns)}
+    says = doc.partition("\n\n")[0].replace("\n", " ")
+    return ScoringFn(identifier=scorer.id, description=says, params=params, metadata=reads)

@@ -21,6 +21,9 @@ Conversation = list[Message]
 
 ROLES = ("system", "user", "assistant", "tool")
 
+ANSWERS = frozenset({"answer", "expected_answer", "completion", "chosen", "rejected"})
+"""Columns that hold an answer: a row with one of them is read by a format that reads it, or by none."""
+
 
 @dataclass(frozen=True)
 class RowFormat:
@@ -30,12 +33,14 @@ class RowFormat:
     """A row that has all of them is read by this format."""
     training: Callable[[Row], Conversation]
     """Row -> conversation that ends with the assistant's answer; ValueError says what is wrong."""
-    question: Callable[[Row], tuple[Conversation, str]]
-    """Row -> what is asked, and the expected answer; ValueError says what is wrong."""
+    question: Callable[[Row], tuple[Conversation, str | None]]
+    """Row -> what is asked, and the expected answer, None where there is none; ValueError says what is wrong."""
     turns: Callable[[Row], Conversation] | None = None
     """Row -> all that it says, where that is more than one conversation; None: as `training`."""
     asks: Callable[[Row], Conversation] | None = None
     """Row -> what the model is given; None: all but the last turn of `training`."""
+    answered: bool = True
+    """False: a row of this format has no answer, but further columns that scoring functions read."""
 
     @functools.cached_property
     def _needed(self) -> frozenset[str]:
@@ -43,7 +48,9 @@ class RowFormat:
 
     def fits(self, row: Row) -> bool:
         """Return whether the row has the columns."""
-        return row.keys() >= self._needed
+        if not row.keys() >= self._needed:
+            return False
+        return self.answered or (len(row) > len(self._needed) and row.keys().isdisjoint(ANSWERS))
 
     def read(self, row: Row) -> Conversation:
         """Return all turns of a row, whatever it will be used for.
@@ -60,6 +67,11 @@ class RowFormat:
             ValueError: the row cannot be used, and why.
         """
         return self.asks(row) if self.asks else self.training(row)[:-1]
+
+
+def unanswered(column: str, ask: Callable[[Row], Conversation]) -> RowFormat:
+    """Return the format of rows that ask and expect no certain answer: their other columns say what a good one is."""
+    return RowFormat((column,), training=ask, question=lambda row: (ask(row), None), asks=ask, answered=False)
 
 
 def text_of(row: Row, column: str) -> str:

@@ -15,6 +15,7 @@ from llsflow.config import resolve_conf_uri
 from llsflow.data import row_format, stored
 from llsflow.data.conversation import Conversation
 from llsflow.data.files import NumberedRow, kind_of, read_rows
+from llsflow.data.messages import MESSAGES
 from llsflow.data.preferences import PREFERENCES
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
@@ -28,7 +29,7 @@ WORTH_TELLING_BYTES = 20_000_000
 
 logger = logging.getLogger("llsflow")
 
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 
 _CHAINED_ROWS = 1000
 """Rows whose digest is computed together."""
@@ -49,6 +50,8 @@ class DatasetFacts:
     """sha256 (hex) over the rows in their order: the same for the same rows, in whatever file or store."""
     preferences: int = 0
     """How many of the rows are preferences between two answers."""
+    unanswered: int | None = None
+    """How many of the rows expect no certain answer; None: not known without reading them."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +166,7 @@ def _facts_of_stored(source: DatasetSource) -> DatasetFacts | None:
         turns=record.turns,
         digest=record.digest,
         preferences=record.num_rows if _prefers(record) else 0,
+        unanswered=0 if record.purpose == DatasetPurpose.POST_TRAINING_MESSAGES else None,
     )
 
 
@@ -176,7 +180,7 @@ def _prefers(record: StoredDataset) -> bool:
 
 def _inspect(source: DatasetSource) -> DatasetFacts:
     problems: list[Mistake] = []
-    rows = characters = turns = preferences = 0
+    rows = characters = turns = preferences = unanswered = 0
     prompts: list[int] = []
     digest, lines = EMPTY, []
     for number, row in source.read(problems):
@@ -189,6 +193,7 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
             continue
         rows += 1
         preferences += form is PREFERENCES
+        unanswered += not form.answered or (form is MESSAGES and conversation[-1]["role"] != "assistant")
         turns += len(conversation)
         characters += sum(len(turn["content"]) for turn in conversation)
         if source.config.hold_out:
@@ -205,6 +210,7 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
         turns=turns,
         digest=chain(digest, lines),
         preferences=preferences,
+        unanswered=unanswered,
     )
 
 

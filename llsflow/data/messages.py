@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
-from llsflow.data.conversation import Conversation, Row, RowFormat, messages_of, text_of
+from llsflow.data.conversation import Conversation, Row, RowFormat, messages_of, text_of, unanswered
 
 
 def training(row: Row) -> Conversation:
@@ -20,15 +20,19 @@ def training(row: Row) -> Conversation:
     return conversation
 
 
-def question(row: Row) -> tuple[Conversation, str]:
+def question(row: Row) -> tuple[Conversation, str | None]:
     """Return the turns before the last assistant turn, and that turn as the expected answer.
 
+    A conversation that ends with another turn is the question as it is, and expects no certain answer.
+
     Raises:
-        ValueError: the conversation does not end with the assistant, or asks nothing.
+        ValueError: the conversation asks nothing.
     """
     conversation = messages_of(row)
-    if conversation[-1]["role"] != "assistant" or len(conversation) == 1:
-        raise ValueError("messages must end with the assistant's answer to an earlier turn")
+    if conversation[-1]["role"] != "assistant":
+        return conversation, None
+    if len(conversation) == 1:
+        raise ValueError("messages has nothing but an assistant turn: an earlier turn must ask for it")
     return conversation[:-1], conversation[-1]["content"]
 
 
@@ -42,7 +46,11 @@ def answered_question(row: Row) -> tuple[Conversation, str]:
 
 
 def _chat_expected(row: Row) -> tuple[Conversation, str]:
-    """Return `chat_completion_input`, a list of messages or its JSON, and `expected_answer`."""
+    return _chat(row), text_of(row, "expected_answer")
+
+
+def _chat(row: Row) -> Conversation:
+    """Return `chat_completion_input`, a list of messages or its JSON."""
     column = "chat_completion_input"
     value = row.get(column)
     if isinstance(value, str):
@@ -50,7 +58,7 @@ def _chat_expected(row: Row) -> tuple[Conversation, str]:
             value = json.loads(value)
         except (json.JSONDecodeError, RecursionError):
             raise ValueError(f"{column} is text, but not JSON: a list of messages, or its JSON, is needed") from None
-    return _asks(messages_of({column: value}, column), column), text_of(row, "expected_answer")
+    return _asks(messages_of({column: value}, column), column)
 
 
 def _asks(conversation: Conversation, column: str) -> Conversation:
@@ -71,3 +79,5 @@ MESSAGES = RowFormat(columns=("messages",), training=training, question=question
 MESSAGES_ANSWER = RowFormat(("messages", "answer"), _answered(answered_question), answered_question)
 CHAT_EXPECTED = RowFormat(("chat_completion_input", "expected_answer"), _answered(_chat_expected), _chat_expected)
 """As older data sets of Llama Stack have it."""
+MESSAGES_ONLY = unanswered("messages", lambda row: _asks(messages_of(row), "messages"))
+CHAT_ONLY = unanswered("chat_completion_input", _chat)

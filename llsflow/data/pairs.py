@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llsflow.data.conversation import Conversation, Row, RowFormat, text_of
+from llsflow.data.conversation import Conversation, Row, RowFormat, text_of, unanswered
 
 
 def pair_format(asked: str, answered: str) -> RowFormat:
@@ -22,3 +22,10 @@ PROMPT_COMPLETION = pair_format("prompt", "completion")
 QUESTION_ANSWER = pair_format("question", "answer")
 INPUT_EXPECTED = pair_format("input_query", "expected_answer")
 """As older data sets of Llama Stack have it."""
+
+
+def _only(column: str) -> RowFormat:
+    return unanswered(column, lambda row: [{"role": "user", "content": text_of(row, column)}])
+
+
+QUESTION_ONLY, PROMPT_ONLY, INPUT_ONLY = _only("question"), _only("prompt"), _only("input_query")

@@ -14,6 +14,7 @@ from llsflow.plan.world import World, look
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate, Plan, Step, StepState
+from llsflow.scorers import own_code
 from llsflow.steps import code_version, copies, results
 
 UNKEYED_RECIPE = (
@@ -321,6 +322,8 @@ class _Compiler:
             "dtype": (recipe.training_config.dtype or "fp32") if recipe else "fp32",
             "seed": experiment.seed,
         }
+        if own := own_code(experiment.benchmark.scoring_functions):
+            settings["own_scoring_functions"] = own
         cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
         return self._make(
             name,

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llsflow.data.dataset import DatasetFacts, DatasetSource, inspect, locate, overlap
+from llsflow.data.dataset import MAX_TOLD, DatasetFacts, DatasetSource, inspect, locate, overlap, rows_of
 from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError
-from llsflow.evals import check_scorers
+from llsflow.evals import check_columns, check_scorers
 from llsflow.models import describe
 from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
@@ -19,6 +19,7 @@ from llsflow.schema.benchmarks import ModelCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, referenced_datasets
 from llsflow.schema.training import LoraFinetuningConfig
+from llsflow.scorers import EXPECTED, find_scorer
 
 
 @dataclass
@@ -66,7 +67,7 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
         found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)
         problems += [Mistake(".".join(map(str, ("benchmark", *loc))), message) for loc, message in found]
     if not problems:
-        problems = list(_overlaps(experiment, world))
+        problems = [*_lacking_columns(experiment, world), *_overlaps(experiment, world)]
     if problems:
         raise DataError(problems)
     return world
@@ -151,6 +152,26 @@ def _no_four_bits(world: World) -> Iterator[str]:
         yield "needs bitsandbytes, which is not installed: pip install 'llsflow[quantize]', or set it to false"
     if world.model_path and is_adapter(Path(world.model_path)):
         yield f"{world.model_path} is an adapter: export it merged first, or set quantize_base to false"
+
+
+def _lacking_columns(experiment: Experiment, world: World) -> list[Mistake]:
+    """Return a mistake for each benchmark row that lacks a column which a scoring function needs."""
+    benchmark = experiment.benchmark
+    if benchmark is None:
+        return []
+    needed = {column for name in benchmark.scoring_functions for column in find_scorer(name).columns}
+    if needed <= {EXPECTED} and world.facts[benchmark.dataset_id.removesuffix(HELD_OUT)].unanswered == 0:
+        return []  # every row was seen to have an answer: they need not be read again
+    source = world.source(benchmark.dataset_id)
+    mistakes = []
+    for number, row in rows_of(source, benchmark.dataset_id)[: benchmark.benchmark_config.num_examples]:
+        try:
+            check_columns(row, benchmark.scoring_functions)
+        except ValueError as error:
+            mistakes.append(Mistake(f"{source.name}:{number}", str(error)))
+    more = len(mistakes) - MAX_TOLD
+    rest = [Mistake("", f"and {more} more rows like these")] if more > 0 else []
+    return [*mistakes[:MAX_TOLD], *rest]
 
 
 def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:

@@ -9,31 +9,66 @@ from typing import Any
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.scoring import ScoringResult
 from llsflow.scorers.aggregate import AGGREGATIONS, aggregate
-from llsflow.scorers.base import Params, Scorer
+from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, unscored
+from llsflow.scorers.bfcl import Bfcl
+from llsflow.scorers.docvqa import DocVqa
 from llsflow.scorers.equality import Equality
+from llsflow.scorers.ifeval import IfEval
 from llsflow.scorers.intervals import paired_difference
 from llsflow.scorers.math_response import MathResponse
 from llsflow.scorers.multiple_choice import MultipleChoice
+from llsflow.scorers.own import OwnScorerError, check_own, guarded, own_code_digest, own_ids, own_scorer
 from llsflow.scorers.subset_of import SubsetOf
 
 SCORERS: dict[str, Scorer] = {
-    scorer.id: scorer for scorer in (Equality(), SubsetOf(), MultipleChoice(), MathResponse())
+    scorer.id: scorer
+    for scorer in (Equality(), SubsetOf(), MultipleChoice(), MathResponse(), IfEval(), DocVqa(), Bfcl())
 }
+
+
+def find_scorer(scorer_id: str) -> Scorer:
+    """Return the scoring function with this id: one of SCORERS, else one of an installed package.
+
+    Raises:
+        LookupError: there is none, or it cannot be loaded; the text says which ids are known, or why.
+    """
+    if scorer_id in SCORERS:
+        return SCORERS[scorer_id]
+    try:
+        own = own_scorer(scorer_id)
+    except OwnScorerError as error:
+        raise LookupError(str(error)) from error
+    if own is not None:
+        return own
+    known = known_ids()
+    near = difflib.get_close_matches(scorer_id, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise LookupError(f"{scorer_id!r} is no scoring function: {hint}known are {', '.join(known)}")
+
+
+def own_code(scorer_ids: Sequence[str]) -> dict[str, str]:
+    """Return, for each of the ids that is not built in, the sha256 (hex) of its code: its answers depend on it."""
+    return {name: own_code_digest(find_scorer(name)) for name in scorer_ids if name not in SCORERS}
+
+
+def known_ids() -> list[str]:
+    """Return the ids of SCORERS, and after them those that installed packages add."""
+    return [*SCORERS, *(name for name in own_ids() if name not in SCORERS)]
 
 
 def check_params(scorer_id: str, params: Params | None = None) -> list[str]:
     """Return a sentence for each thing that is wrong with a scoring function's id or parameters."""
-    if scorer_id not in SCORERS:
-        near = difflib.get_close_matches(scorer_id, SCORERS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return [f"{scorer_id!r} is no scoring function: {hint}known are {', '.join(SCORERS)}"]
-    return SCORERS[scorer_id].check(params)
+    try:
+        scorer = find_scorer(scorer_id)
+    except LookupError as error:
+        return [str(error.args[0])]
+    return scorer.check(params) if scorer_id in SCORERS else check_own(scorer, params)
 
 
 def score_rows(rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params | None = None) -> ScoringResult:
-    """Return the scores of rows with `expected_answer` and `generated_answer`, and their aggregations.
+    """Return the scores of rows with `generated_answer` and the scoring function's columns, and their aggregations.
 
-    A row's own `weight` goes into its scores, where the weighted average reads it.
+    A row's own `weight` goes into its scores, where the weighted average reads it, unless the function sets one.
 
     Raises:
         ConfigError: the id is unknown or the parameters are not for it.
@@ -41,8 +76,11 @@ def score_rows(rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params
     mistakes = check_params(scorer_id, params)
     if mistakes:
         raise ConfigError([Mistake(f"scoring function {scorer_id}", message) for message in mistakes])
-    scorer = SCORERS[scorer_id]
-    score = scorer.prepare(params)
+    scorer = find_scorer(scorer_id)
+    try:
+        score = scorer.prepare(params) if scorer_id in SCORERS else guarded(scorer, params)
+    except OwnScorerError as error:
+        raise ConfigError([Mistake(f"scoring function {scorer_id}", str(error))]) from error
     scored = [score(row) for row in rows]
     for row, result in zip(rows, scored, strict=True):
         if "weight" in row:
@@ -54,11 +92,17 @@ def score_rows(rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params
 
 __all__ = [
     "AGGREGATIONS",
+    "EXPECTED",
     "SCORERS",
     "Params",
+    "ScoreRow",
     "Scorer",
     "aggregate",
     "check_params",
+    "find_scorer",
+    "known_ids",
+    "own_code",
     "paired_difference",
     "score_rows",
+    "unscored",
 ]

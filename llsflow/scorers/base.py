@@ -16,7 +16,10 @@ from llsflow.schema.scoring import (
 
 Params = BasicScoringFnParams | RegexParserScoringFnParams | LLMAsJudgeScoringFnParams
 ScoreRow = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""One row with `expected_answer` and `generated_answer` -> `score`, and whatever explains it."""
+"""One row with `generated_answer` and the columns that are declared -> `score`, and whatever explains it."""
+
+EXPECTED = "expected_answer"
+"""The column that every format of rows fills, whatever it calls it: see `llsflow.data`."""
 
 
 class Scorer(ABC):
@@ -27,6 +30,10 @@ class Scorer(ABC):
     """The parameters it takes; others are refused."""
     aggregations: ClassVar[tuple[AggregationFunctionType, ...]] = (AggregationFunctionType.ACCURACY,)
     """Used when the parameters name none."""
+    columns: ClassVar[tuple[str, ...]] = (EXPECTED,)
+    """Columns that it needs of a row, beside `generated_answer`; a row without one is told before it is answered."""
+    optional_columns: ClassVar[tuple[str, ...]] = ()
+    """Columns that it reads where a row has them."""
 
     @abstractmethod
     def prepare(self, params: Params | None = None) -> ScoreRow:
@@ -35,6 +42,10 @@ class Scorer(ABC):
     def score(self, row: Mapping[str, Any], params: Params | None = None) -> dict[str, Any]:
         """Return `{"score": …}` of one row and the columns that explain it; null: it cannot be scored."""
         return self.prepare(params)(row)
+
+    def lacks(self, row: Mapping[str, Any]) -> list[str]:
+        """Return the columns that the row would need, and are absent or null."""
+        return [column for column in self.columns if row.get(column) is None]
 
     def check(self, params: Params | None) -> list[str]:
         """Return a sentence for each thing that is wrong with the parameters."""
@@ -52,7 +63,7 @@ def answers(row: Mapping[str, Any]) -> tuple[str, str] | None:
         return expected, generated
     if expected is None or generated is None:
         return None
-    return _text(expected), _text(generated)
+    return as_text(expected), as_text(generated)
 
 
 def unscored(reason: str, **columns: Any) -> dict[str, Any]:
@@ -63,6 +74,33 @@ def unscored(reason: str, **columns: Any) -> dict[str, Any]:
 NO_ANSWER = "expected_answer or generated_answer is absent or null"
 
 
-def _text(value: Any) -> str:
-    # a CSV or JSON cell may hold 5 where a model can only write "5"
+def generated_text(row: Mapping[str, Any], *columns: str) -> str:
+    """Return the generated answer as text, of a row that must have further columns.
+
+    Raises:
+        ValueError: the answer or a column is absent or null.
+    """
+    missing = [column for column in (*columns, "generated_answer") if row.get(column) is None]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} absent or null")
+    return as_text(row["generated_answer"])
+
+
+def json_column(row: Mapping[str, Any], column: str) -> Any:
+    """Return a column that may hold a value or, as a cell of a CSV file must, its JSON.
+
+    Raises:
+        ValueError: it is a text that is no JSON.
+    """
+    value = row.get(column)
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise ValueError(f"{column} is the text {value[:40]!r}, which is no JSON") from None
+
+
+def as_text(value: Any) -> str:
+    """Return a text as it is, another value as its JSON: a cell may hold 5 where a model can only write "5"."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

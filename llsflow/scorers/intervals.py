@@ -28,6 +28,8 @@ def numeric(scores: Sequence[Any]) -> Values:
         values = np.array(scores, dtype=np.float64)  # null becomes NaN here
     except (TypeError, ValueError, OverflowError):
         values = np.array([_number(score) for score in scores], dtype=np.float64)
+    if values.ndim != 1:  # lists of one length became a table
+        values = np.full(len(scores), np.nan)
     values[~np.isfinite(values)] = np.nan
     return values
 

@@ -172,3 +172,12 @@ def test_overlap_is_by_prompt_and_blind_to_white_space() -> None:
         DatasetConfig.model_validate({"dataset_id": "o", "purpose": "eval/question-answer", "rows": asked}), None
     )
     assert overlap((train, "t"), (other, "o")) == [(1, 4)]
+
+
+def test_rows_that_expect_no_answer_are_counted() -> None:
+    user, assistant = ({"role": role, "content": "x"} for role in ("user", "assistant"))
+    rows = [{"messages": [user, assistant]}, {"messages": [user, assistant, user]}, {"prompt": "a", "completion": "b"}]
+    assert inspect(DatasetSource(DatasetConfig(dataset_id="d", rows=rows), None)).unanswered == 1
+    asked = [{"question": "a", "answer": "b"}, {"prompt": "a", "kwargs": []}, {"question": "a", "kwargs": []}]
+    config = {"dataset_id": "o", "purpose": "eval/question-answer", "rows": asked}
+    assert inspect(DatasetSource(DatasetConfig.model_validate(config), None)).unanswered == 2

@@ -96,6 +96,52 @@ def test_bad_questions_of_older_data_sets(value: object, sentence: str) -> None:
 @pytest.mark.parametrize("purpose", list(DatasetPurpose))
 def test_every_purpose_reads_its_columns_and_no_others(purpose: DatasetPurpose) -> None:
     for known in FORMATS[purpose]:
-        assert row_format(dict.fromkeys(known.columns), purpose) is known
+        row = dict.fromkeys(known.columns if known.answered else (*known.columns, "kwargs"))
+        assert row_format(row, purpose) is known
     with pytest.raises(ValueError, match=f"purpose {purpose} takes"):
         row_format({"nothing": 1}, purpose)
+
+
+QUESTIONS = [
+    {"question": "Hello"},
+    {"prompt": "Hello"},
+    {"input_query": "Hello"},
+    {"messages": [USER]},
+    {"chat_completion_input": '[{"role": "user", "content": "Hello"}]'},
+]
+
+
+@pytest.mark.parametrize("purpose", [DatasetPurpose.EVAL_QUESTION_ANSWER, DatasetPurpose.EVAL_MESSAGES_ANSWER])
+@pytest.mark.parametrize("asked", QUESTIONS)
+def test_rows_without_an_answer_have_columns_that_say_what_a_good_one_is(
+    asked: dict[str, Any], purpose: DatasetPurpose
+) -> None:
+    row = {**asked, "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+    assert evaluation_row(row) == ([USER], None)
+    if "messages" not in asked or purpose is DatasetPurpose.EVAL_MESSAGES_ANSWER:
+        known = row_format(row, purpose)
+        assert (known.read(row), known.prompt(row)) == ([USER], [USER])
+        with pytest.raises(ValueError, match="or, without an answer, one of "):
+            row_format(asked, purpose)
+    if "messages" not in asked:
+        with pytest.raises(ValueError, match="columns are"):
+            row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES)
+
+
+@pytest.mark.parametrize("answer", ["completion", "expected_answer", "answer"])
+def test_a_row_with_an_answer_is_read_with_it_or_not_at_all(answer: str) -> None:
+    """An answer beside the wrong question is a mistake in the data, and no row without an answer."""
+    wrong = {"completion": "question", "expected_answer": "prompt", "answer": "input_query"}[answer]
+    with pytest.raises(ValueError, match="columns are"):
+        row_format({wrong: "Hello", answer: "Hi", "id": 5}, DatasetPurpose.EVAL_QUESTION_ANSWER)
+    with pytest.raises(ValueError, match="answer is missing: a text is needed"):
+        evaluation_row({"question": "Hello", "answer": None, "kwargs": []})
+
+
+def test_messages_without_an_answer_must_ask() -> None:
+    row = {"messages": [USER, ANSWER], "kwargs": []}
+    with pytest.raises(ValueError, match="ends with an assistant turn"):
+        row_format(row, DatasetPurpose.EVAL_MESSAGES_ANSWER).read(row)
+    assert evaluation_row({"messages": [USER, ANSWER, USER]}) == ([USER, ANSWER, USER], None)
+    with pytest.raises(ValueError, match="nothing but an assistant turn"):
+        evaluation_row({"messages": [ANSWER]})

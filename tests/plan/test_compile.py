@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,26 @@ TUNED = {"train", "export", "evaluate-tuned", "compare", "record"}
 )
 def test_a_change_runs_only_what_depends_on_it(compiled: Compile, override: str, expected: set[str]) -> None:
     assert changed(compiled(), compiled(override)) == expected
+
+
+def test_the_code_of_a_users_own_scoring_function_is_part_of_the_key(
+    compiled: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "site" / "own-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[llsflow.scorers]\nown::same = llsflow_plan_own:Same\n")
+    module = info.parent / "llsflow_plan_own.py"
+    module.write_text(
+        "from llsflow.scorers import SCORERS\nclass Same(type(SCORERS['basic::equality'])):\n    id = 'own::same'\n"
+    )
+    monkeypatch.syspath_prepend(str(info.parent))
+    own = "benchmark.scoring_functions=['own::same']"
+    before = compiled(own)
+    module.write_text(module.read_text() + "# another rule\n")
+    assert changed(before, compiled(own)) == {"evaluate-base", "evaluate-tuned", "compare", "record"}
+    assert "own_scoring_functions" not in compiled().step("evaluate-base").settings
+    del sys.modules["llsflow_plan_own"]
 
 
 def test_keys_are_of_content_not_of_names(compiled: Compile, tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from llsflow.schema.scoring import AggregationFunctionType as Function
 from llsflow.scorers import AGGREGATIONS, aggregate
@@ -82,3 +86,72 @@ def test_nothing_scored_is_null_not_a_fault(function: Function, given: tuple[Any
     assert not inner[function.value]  # null, or no categories
     assert inner["num_unscored"] == len(given)
     assert inner.get("confidence_interval_95") is None
+
+
+MIXED = (1, "0.5", True, "yes", "", None, float("nan"), "inf", [1.0], {"a": 1}, 10**400, "1e400")
+"""Of these are numbers: 1, "0.5" and True, which is 1."""
+
+
+@pytest.mark.parametrize(
+    ("function", "value", "unscored"),
+    [
+        (Function.ACCURACY, 2.5 / 3, 9),
+        (Function.AVERAGE, 2.5 / 3, 9),
+        (Function.WEIGHTED_AVERAGE, 2.5 / 3, 9),
+        (Function.MEDIAN, 1.0, 9),
+        (Function.CATEGORICAL_COUNT, 11, 1),
+    ],
+)
+def test_texts_numbers_booleans_and_what_is_neither(function: Function, value: float, unscored: int) -> None:
+    inner = result(function, rows(*MIXED))
+    found = inner[function.value]
+    assert (sum(found.values()) if isinstance(found, dict) else found) == pytest.approx(value)
+    assert inner["num_unscored"] == unscored
+
+
+@pytest.mark.parametrize("function", Function)
+@pytest.mark.parametrize("score", [[1.0, 2.0], [], "x", {"a": 1}, None, float("nan")])
+def test_scores_of_one_kind_that_are_no_numbers(function: Function, score: Any) -> None:
+    """Lists of one length look like a table to numpy."""
+    inner = result(function, rows(score, score, score))
+    left_out = 3 if function is not Function.CATEGORICAL_COUNT or score is None else 0
+    assert inner["num_unscored"] == left_out
+    assert json.loads(json.dumps(inner, allow_nan=False)) == inner
+
+
+@pytest.mark.parametrize(
+    ("weights", "value", "unscored"),
+    [
+        ((None, None), 0.5, 0),
+        ((3, None), 0.75, 0),
+        (("3", 1), 0.75, 0),
+        (("many", 1), 0.0, 1),
+        ((float("inf"), 1), 0.0, 1),
+        (([1], [1]), None, 2),
+        ((0, 0), None, 0),
+    ],
+)
+def test_weights_that_are_missing_or_no_numbers(weights: tuple[Any, ...], value: float | None, unscored: int) -> None:
+    given = [{"score": score, "weight": weight} for score, weight in zip((1.0, 0.0), weights, strict=True)]
+    inner = result(Function.WEIGHTED_AVERAGE, given)
+    assert (inner["weighted_average"], inner["num_unscored"]) == (value, unscored)
+
+
+SCORES = st.lists(
+    st.none()
+    | st.booleans()
+    | st.floats(-1e100, 1e100)
+    | st.text(max_size=3)
+    | st.integers(-(10**9), 10**9)
+    | st.lists(st.integers())
+)
+
+
+@given(SCORES, st.sampled_from(list(Function)), st.randoms())
+def test_every_row_counts_or_is_counted_as_left_out(scores: list[Any], function: Function, random: Random) -> None:
+    inner = result(function, rows(*scores))
+    assert 0 <= inner["num_unscored"] <= len(scores)
+    assert json.loads(json.dumps(inner, allow_nan=False)) == inner
+    if function in (Function.ACCURACY, Function.MEDIAN, Function.CATEGORICAL_COUNT):
+        shuffled = random.sample(scores, len(scores))
+        assert result(function, rows(*shuffled))[function.value] == pytest.approx(inner[function.value])

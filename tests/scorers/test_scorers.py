@@ -21,31 +21,100 @@ ROWS: list[dict[str, Any]] = [
     {"expected_answer": "A", "generated_answer": "A"},
     {"expected_answer": "A", "generated_answer": "Answer: A"},
 ]
+_FUNCTION = {"name": "f", "parameters": {"type": "dict", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}
+ROWS_OF: dict[str, list[dict[str, Any]]] = {
+    "basic::ifeval": [
+        {
+            "instruction_id_list": ["punctuation:no_comma", "detectable_format:title"],
+            "kwargs": [{}, {}],
+            "generated_answer": text,
+        }
+        for text in ("<<a>> b", "a, b")
+    ],
+    "basic::docvqa": [{"expected_answer": '["A", "the b"]', "generated_answer": text} for text in ("B.", "c")],
+    "basic::bfcl": [
+        {"id": "simple_0", "function": [_FUNCTION], "ground_truth": [{"f": {"a": [1]}}], "generated_answer": text}
+        for text in ("f(a=1)", "f(a=2)")
+    ],
+}
+"""Two rows for each scoring function, of which it scores the first higher; ROWS where nothing is said."""
+
+
+def rows_of(scorer: str) -> list[dict[str, Any]]:
+    return ROWS_OF.get(scorer, ROWS)
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_every_scorer_says_what_it_does_and_gives_json(scorer: str) -> None:
     assert SCORERS[scorer].id == scorer
     assert SCORERS[scorer].__doc__
-    result = score_rows(ROWS, scorer)
+    result = score_rows(rows_of(scorer), scorer)
     assert len(result.score_rows) == 2
     assert json.loads(result.model_dump_json()) == result.model_dump()
-    assert list(result.aggregated_results) == ["accuracy"]
+    assert list(result.aggregated_results) == ["weighted_average" if scorer == "basic::ifeval" else "accuracy"]
+    assert all(row["score"] is not None for row in result.score_rows)
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_every_scorer_tells_the_columns_that_it_needs(scorer: str) -> None:
+    good = rows_of(scorer)[0]
+    assert SCORERS[scorer].lacks(good) == []
+    for column in SCORERS[scorer].columns:
+        for row in ({**good, column: None}, {key: value for key, value in good.items() if key != column}):
+            assert SCORERS[scorer].lacks(row) == [column]
+            assert SCORERS[scorer].score(row)["score"] is None
+    seen: set[str] = set()
+
+    class Watched(dict[str, Any]):
+        def get(self, key: str, default: Any = None) -> Any:
+            seen.add(key)
+            return super().get(key, default)
+
+        def __getitem__(self, key: str) -> Any:
+            seen.add(key)
+            return super().__getitem__(key)
+
+    SCORERS[scorer].score(Watched(good))
+    read = {*SCORERS[scorer].columns, *SCORERS[scorer].optional_columns, "generated_answer"}
+    assert seen == read, "a column that is not declared does not reach it from a benchmark's rows"
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_parameters_without_aggregations_keep_the_scorers_own(scorer: str) -> None:
-    assert score_rows(ROWS, scorer, BasicScoringFnParams()) == score_rows(ROWS, scorer)
+    rows = rows_of(scorer)
+    assert score_rows(rows, scorer, BasicScoringFnParams()) == score_rows(rows, scorer)
+
+
+_DECLARED = ("aggregations", "columns", "optional_columns", "params_types", "default_regexes")
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_one_calls_parameters_do_not_reach_the_next(scorer: str) -> None:
-    before, definition = score_rows(ROWS, scorer), copy.deepcopy(vars(SCORERS[scorer]))
+    rows = rows_of(scorer)
+    given = copy.deepcopy(rows)
+    before, definition = score_rows(rows, scorer), copy.deepcopy(vars(SCORERS[scorer]))
+    shared = copy.deepcopy({key: value for key, value in vars(type(SCORERS[scorer])).items() if key in _DECLARED})
     functions = [AggregationFunctionType.MEDIAN, AggregationFunctionType.AVERAGE]
-    result = score_rows(ROWS, scorer, BasicScoringFnParams(aggregation_functions=functions))
+    params = BasicScoringFnParams(aggregation_functions=functions)
+    result = score_rows(rows, scorer, params)
     assert list(result.aggregated_results) == ["median", "average"]
-    assert score_rows(ROWS, scorer) == before
+    assert score_rows(rows, scorer) == before
     assert vars(SCORERS[scorer]) == definition
+    assert {key: vars(type(SCORERS[scorer]))[key] for key in shared} == shared
+    assert params.aggregation_functions == functions, "the request itself"
+    assert rows == given, "the rows themselves"
+
+
+@pytest.mark.parametrize(
+    "scorer", [name for name in SCORERS if RegexParserScoringFnParams in SCORERS[name].params_types]
+)
+def test_one_calls_regexes_do_not_reach_the_next(scorer: str) -> None:
+    rows = [{"expected_answer": "7", "generated_answer": "it is <7>, final answer is: $\\boxed{8}$, Answer: C"}]
+    before = score_rows(rows, scorer)
+    own = score_rows(rows, scorer, RegexParserScoringFnParams(parsing_regexes=["<(.+?)>"]))
+    assert (before.score_rows[0]["score"], own.score_rows[0]["score"]) == (0.0, 1.0)
+    assert score_rows(rows, scorer) == before
+    assert score_rows(rows, scorer, RegexParserScoringFnParams()) == before
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llsflow.config import load_experiment
+from llsflow.errors import DataError
 from llsflow.models.local import Generation
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import Step, StepResult, StepState
@@ -104,6 +105,39 @@ def test_killed_with_9_it_goes_on_at_its_missing_rows(overrides: list[str], llsf
     assert unbroken.summary == resumed.summary
     for name in ("response.json", "rows.jsonl"):
         assert (Path(unbroken.folder) / name).read_bytes() == (aside / name).read_bytes()
+
+
+def test_rows_without_an_answer_are_evaluated_by_their_own_columns(overrides: list[str], tmp_path: Path) -> None:
+    asked = {"prompt": "a?", "instruction_id_list": ["punctuation:no_comma", "detectable_format:title"]}
+    data = tmp_path / "instructions.jsonl"
+    data.write_text("".join(json.dumps({**asked, "key": n, "kwargs": [{}, {}]}) + "\n" for n in range(3)))
+    purpose = "purpose: eval/question-answer"
+    own = [
+        *overrides,
+        f"+datasets.instructions={{dataset_id: instructions, {purpose}, uri: '{data}'}}",
+        "benchmark.dataset_id=instructions",
+        "benchmark.scoring_functions=['basic::ifeval']",
+    ]
+    folder = Path(evaluate(own, Counting()).folder)
+    scores = json.loads((folder / "response.json").read_text())["scores"]["basic::ifeval"]
+    assert len(scores["score_rows"]) == 3
+    assert all(row["weight"] == 2.0 for row in scores["score_rows"])
+    assert all("detectable_format:title" in row["not_followed"] for row in scores["score_rows"])
+    assert scores["aggregated_results"]["weighted_average"]["num_unscored"] == 0
+    lines = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    assert [line["expected"] for line in lines] == [None] * 3
+
+    with data.open("a") as file:
+        file.write(json.dumps({"prompt": "b?", "kwargs": [{}]}) + "\n")
+    with pytest.raises(DataError) as told:
+        compile_plan(load_experiment("eval", own).experiment)
+    (mistake,) = told.value.mistakes
+    assert mistake.where == f"{data}:4"
+    assert mistake.message.endswith("basic::ifeval needs instruction_id_list: absent or null here")
+    first = [*own, "benchmark.benchmark_config.num_examples=3"]
+    assert compile_plan(load_experiment("eval", first).experiment), "the row is not among those that are evaluated"
+    with pytest.raises(DataError, match="basic::equality needs an expected answer"):
+        compile_plan(load_experiment("eval", [*first, "benchmark.scoring_functions=['basic::equality']"]).experiment)
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:

@@ -1,0 +1,119 @@
+"""Rows of other columns than an answer: registered, evaluated while the caller waits, and as a job."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from llsflow.data.registration import register
+from llsflow.errors import DataError, MistakesError
+from llsflow.jobs import requests
+from llsflow.jobs.compiling import Compiled, compile_job
+from llsflow.jobs.names import CatalogueNames
+from llsflow.jobs.rows import evaluate_rows
+from llsflow.schema.benchmarks import BenchmarkConfig, EvaluateRowsRequest
+from llsflow.schema.datasets import RegisterDatasetRequest
+from llsflow.store import Store
+from tests.jobs.test_requests import SERVER
+
+CONFIG = {"eval_candidate": {"type": "model", "model": "tiny-llama", "sampling_params": {"max_tokens": 4}}}
+ROWS: list[dict[str, Any]] = [
+    {
+        "prompt": "Two cities, no commas.",
+        "instruction_id_list": ["punctuation:no_comma", "keywords:existence"],
+        "kwargs": [{"keywords": None}, {"keywords": ["Rome"]}],
+    },
+    {"prompt": "Anything in capitals.", "instruction_id_list": ["change_case:english_capital"], "kwargs": [{}]},
+]
+
+
+class Scripted(BaseHTTPRequestHandler):
+    """Answers "Rome, Oslo" to everything, and remembers what was asked."""
+
+    asked: list[str]
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.asked.append(body["messages"][-1]["content"])
+        answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": "Rome, Oslo"}}]}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[tuple[str, list[str]]]:
+    """The address of a scripted endpoint, and the questions that it was asked."""
+    asked: list[str] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Scripted,), {"asked": asked}))
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def names(store: Store) -> CatalogueNames:
+    """The catalogue with the rows registered."""
+    body = {
+        "dataset_id": "instructions",
+        "purpose": "eval/question-answer",
+        "source": {"type": "rows", "rows": [{"key": n, **row} for n, row in enumerate(ROWS)]},
+    }
+    register(store, RegisterDatasetRequest.model_validate(body), SERVER)
+    return CatalogueNames(store)
+
+
+def test_rows_without_an_answer_are_evaluated_while_the_caller_waits(
+    names: CatalogueNames, endpoint: tuple[str, list[str]]
+) -> None:
+    url, asked = endpoint
+    rows = [*ROWS, {"prompt": "What is missing?", "kwargs": [{}]}]
+    request = EvaluateRowsRequest.model_validate(
+        {"benchmark_config": CONFIG, "input_rows": rows, "scoring_functions": ["basic::ifeval"]}
+    )
+    found = evaluate_rows(request, names, lambda: url)
+    assert sorted(asked) == sorted(row["prompt"] for row in ROWS), "the row that lacks a column was asked"
+    scored = found.scores["basic::ifeval"]
+    assert [row["score"] for row in scored.score_rows] == [0.5, 0.0, None]
+    assert scored.score_rows[0]["not_followed"] == ["punctuation:no_comma"]
+    assert "basic::ifeval needs instruction_id_list" in found.generations[2]["error"]
+    inner = scored.aggregated_results["weighted_average"]
+    # one of three instructions
+    assert (inner["weighted_average"], inner["num_unscored"]) == (pytest.approx(1 / 3), 1)
+
+
+def test_as_a_job_they_are_checked_before_it_begins(names: CatalogueNames) -> None:
+    def compiled(*scorers: str) -> Compiled:
+        config = BenchmarkConfig.model_validate(CONFIG)
+        return compile_job(requests.evaluation("j1", "b", "instructions", scorers, config, names))
+
+    assert compiled("basic::ifeval")
+    with pytest.raises(MistakesError, match="basic::equality needs an expected answer"):
+        compiled("basic::equality")  # whose own columns every row has, as a rule
+    with pytest.raises(MistakesError) as told:
+        compiled("basic::ifeval", "basic::equality")
+    mistakes = told.value.mistakes
+    assert len(mistakes) == 2
+    assert "data set instructions:2" in str(mistakes[1])
+    assert "basic::equality needs an expected answer" in str(mistakes[1])
+
+
+def test_a_row_of_nothing_but_a_question_is_refused_at_once(names: CatalogueNames, store: Store) -> None:
+    body = {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": [{"prompt": "?"}]}}
+    with pytest.raises(DataError, match="columns are prompt: purpose eval/question-answer takes"):
+        register(store, RegisterDatasetRequest.model_validate(body), SERVER)
