@@ -11,13 +11,14 @@ from llsflow.data.conversation import Conversation, Message
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.experiment import Loc
 from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
-from llsflow.scorers import EXPECTED, Scorer, check_params, find_scorer, score_rows
+from llsflow.scorers import EXPECTED, Ask, Scorer, check_params, find_scorer, score_rows
+from llsflow.scorers.judge import QUESTION
 
 Row = Mapping[str, Any]
 Generate = Callable[[list[Conversation]], Sequence[str | Mapping[str, Any]]]
 """n conversations -> n generations in the same order: a text, or a record with `generated_answer` and more."""
-Complete = Callable[[Conversation, int], str]
-"""A conversation and its row's place, from 0 -> the answer; ValueError: this row cannot be answered, and why."""
+Answer = Callable[[Mapping[int, Conversation]], Mapping[int, Mapping[str, Any]]]
+"""Conversations by their row's place, from 0 -> by place a record with `generated_answer`; null: with its `error`."""
 
 _MISTAKES_TOLD = 20
 
@@ -74,8 +75,11 @@ def evaluate(
     scoring_params: Mapping[str, ScoringFnParams] | None = None,
     system_message: str | None = None,
     num_examples: int | None = None,
+    ask: Ask | None = None,
 ) -> EvaluateResponse:
     """Return the generations for the rows, and their scores by every scoring function.
+
+    `ask`: asks a judge; null: scoring functions that need one are refused.
 
     Raises:
         DataError: rows that cannot be used; nothing was generated.
@@ -88,28 +92,28 @@ def evaluate(
     asked = questions(rows, scoring_functions, system_message=system_message, num_examples=num_examples)
     generations = [_generation(answer) for answer in generate([q.conversation for q in asked])]
     return EvaluateResponse(
-        generations=generations, scores=score_generations(asked, generations, scoring_functions, params)
+        generations=generations, scores=score_generations(asked, generations, scoring_functions, params, ask)
     )
 
 
 def evaluate_each(
     rows: Sequence[Row],
-    complete: Complete,
+    answer: Answer,
     scoring_functions: Sequence[str],
     *,
     scoring_params: Mapping[str, ScoringFnParams] | None = None,
     system_message: str | None = None,
-    concurrency: int = 8,
+    ask: Ask | None = None,
 ) -> EvaluateResponse:
-    """Return answers and scores of rows that are answered each by itself, `concurrency` at a time.
+    """Return answers and scores of rows of which none is to sink another.
 
-    A row that cannot be used, or that `complete` refuses with a ValueError, is told in its place and sinks no other:
-    its generation is `{"generated_answer": null, "error": …}`, its scores are null.
+    One that cannot be used is not asked: its generation is `{"generated_answer": null, "error": …}`, its scores are
+    null, as are those of one that was not answered.
 
     Raises:
         DataError: there are no rows.
         ConfigError: a scoring function is unknown or its parameters are not for it; nothing was generated.
-        LlsflowError: whatever else `complete` raised, for example UnavailableError; rows not begun are not asked.
+        LlsflowError: whatever `answer` raised, for example UnavailableError.
     """
     if not rows:
         raise DataError([Mistake("input_rows", "found no rows, needs at least one")])
@@ -117,46 +121,26 @@ def evaluate_each(
     for scorer_id in scoring_functions:
         score_rows([], scorer_id, params.get(scorer_id))  # a wrong name must not cost the generation
     scorers = [find_scorer(name) for name in scoring_functions]
-    asked: list[Question] = []
-    generations: list[dict[str, Any]] = []
-    for question, answer in _answers(rows, lambda row: _question(row, scorers, system_message), complete, concurrency):
-        asked.append(question or Question([], None))
-        generations.append(
-            {"generated_answer": None, "error": str(answer)}
-            if isinstance(answer, ValueError)
-            else {"generated_answer": answer}
-        )
-    scores = score_generations(asked, generations, scoring_functions, params)
-    return EvaluateResponse(
-        generations=generations, scores={name: _with_reasons(scored, generations) for name, scored in scores.items()}
-    )
-
-
-def _answers(
-    rows: Sequence[Row], ask: Callable[[Row], Question], complete: Complete, concurrency: int
-) -> list[tuple[Question | None, str | ValueError]]:
-    """Return what each row asks (None: it cannot be used), and the answer or why there is none."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    def answer(index: int) -> tuple[Question | None, str | ValueError]:
-        question = None
+    asked: dict[int, Question] = {}
+    generations: dict[int, Mapping[str, Any]] = {}
+    for place, row in enumerate(rows):
         try:
-            question = ask(rows[index])
-            return question, complete(question.conversation, index)
+            asked[place] = _question(row, scorers, system_message)
         except ValueError as error:
-            return question, error
-
-    with ThreadPoolExecutor(max(1, min(concurrency, len(rows))), thread_name_prefix="evaluate") as pool:
-        futures = [pool.submit(answer, index) for index in range(len(rows))]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            generations[place] = {"generated_answer": None, "error": str(error)}
+    if asked:
+        generations |= answer({place: question.conversation for place, question in asked.items()})
+    in_order = [dict(generations[place]) for place in range(len(rows))]
+    every = [asked.get(place, Question([], None)) for place in range(len(rows))]
+    return EvaluateResponse(
+        generations=in_order, scores=score_generations(every, in_order, scoring_functions, params, ask)
+    )
 
 
 def _with_reasons(scored: ScoringResult, generations: Sequence[Mapping[str, Any]]) -> ScoringResult:
     """Return the scores, those of rows without an answer with the reason that their generation tells."""
+    if not any("error" in generation for generation in generations):
+        return scored
     rows = [
         {**row, "unscored": generation["error"]} if "error" in generation else row
         for row, generation in zip(scored.score_rows, generations, strict=True)
@@ -169,8 +153,11 @@ def score_generations(
     generations: Sequence[Mapping[str, Any]],
     scoring_functions: Sequence[str],
     scoring_params: Mapping[str, ScoringFnParams] | None = None,
+    ask: Ask | None = None,
 ) -> dict[str, ScoringResult]:
     """Return the scores of generations that are there already, by scoring function id.
+
+    Those of rows without an answer are null, with the reason that their generation tells.
 
     Raises:
         ConfigError: a scoring function is unknown or its parameters are not for it.
@@ -187,7 +174,8 @@ def score_generations(
         }
         rows.append(row if question.weight is None else {**row, "weight": question.weight})
     params = scoring_params or {}
-    return {scorer_id: score_rows(rows, scorer_id, params.get(scorer_id)) for scorer_id in scoring_functions}
+    scores = {name: score_rows(rows, name, params.get(name), ask) for name in scoring_functions}
+    return {name: _with_reasons(scored, generations) for name, scored in scores.items()}
 
 
 def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: EvaluateResponse) -> list[dict[str, Any]]:
@@ -202,6 +190,7 @@ def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: Evaluat
             "prompt": prompt,
             "expected": evaluation_row(row)[1],
             "generated": generation["generated_answer"],
+            **({"error": generation["error"]} if "error" in generation else {}),
         }
         scores = {name: result.score_rows[index]["score"] for name, result in response.scores.items()}
         table.append({**record, **scores})
@@ -211,18 +200,26 @@ def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: Evaluat
 def check_scorers(names: Sequence[str], params: Mapping[str, ScoringFnParams]) -> list[tuple[Loc, str]]:
     """Return the place below a benchmark, and the sentence, of each mistake in scoring functions and parameters."""
     mistakes: list[tuple[Loc, str]] = []
+    usable = set()
     for number, scorer_id in enumerate(names):
         loc: Loc = ("scoring_functions", number)
-        mistakes += [(loc, message) for message in check_params(scorer_id)]
-        if scorer_id in names[:number]:
+        try:
+            find_scorer(scorer_id)
+        except LookupError as error:
+            mistakes.append((loc, str(error.args[0])))
+            continue
+        if scorer_id in usable:
             mistakes.append((loc, f"{scorer_id!r} stands here twice: remove one"))
+        elif scorer_id not in params:
+            mistakes += [(loc, message) for message in check_params(scorer_id)]
+        usable.add(scorer_id)
     for scorer_id, given in params.items():
         loc = ("benchmark_config", "scoring_params", scorer_id)
-        if scorer_id not in names:
+        if scorer_id in usable:
+            mistakes += [(loc, message) for message in check_params(scorer_id, given)]
+        elif scorer_id not in names:
             message = f"parameters for {scorer_id!r}, which is not in scoring_functions: allowed are {', '.join(names)}"
             mistakes.append((loc, message))
-        elif not check_params(scorer_id):
-            mistakes += [(loc, message) for message in check_params(scorer_id, given)]
     return mistakes
 
 
@@ -241,11 +238,20 @@ def _question(row: Row, scorers: Sequence[Scorer], system_message: str | None) -
     conversation, expected = evaluation_row(row)
     read = {column for scorer in scorers for column in (*scorer.columns, *scorer.optional_columns)}
     columns = {column: row[column] for column in read if column != EXPECTED and column in row}
+    if QUESTION in read:
+        columns[QUESTION] = row.get(QUESTION) or _asked(conversation)
     whole = {**columns, EXPECTED: expected}
     lacking = [f"{scorer.id} needs {_named(lacks)}" for scorer in scorers if (lacks := scorer.lacks(whole))]
     if lacking:
         raise ValueError(f"columns are {', '.join(map(str, row))}: {'; '.join(lacking)}: absent or null here")
     return Question([*before, *conversation], expected, row.get("weight"), columns)
+
+
+def _asked(conversation: Conversation) -> str:
+    """Return what a conversation asks, for a judge to read: a single message as it is, of several who says what."""
+    if len(conversation) == 1:
+        return str(conversation[0]["content"])
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in conversation)
 
 
 def _named(columns: Sequence[str]) -> str:

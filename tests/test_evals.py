@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -120,20 +119,23 @@ def test_a_bad_row_is_told_in_its_place_and_sinks_no_other() -> None:
     rows = [ROWS[0], {"question": "no answer"}, {**ROWS[0], "question": "refused"}, {**ROWS[3], "weight": 3}]
     asked: dict[int, Conversation] = {}
 
-    def complete(conversation: Conversation, index: int) -> str:
-        asked[index] = conversation
-        if "refused" in conversation[-1]["content"]:
-            raise ValueError("its prompt of 900 tokens: the model's context is 512")
-        return "4"
+    def answer(conversations: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
+        asked.update(conversations)
+        why = "its prompt of 900 tokens: the model's context is 512"
+        return {
+            place: {"generated_answer": None, "error": why}
+            if "refused" in conversation[-1]["content"]
+            else {"generated_answer": "4"}
+            for place, conversation in conversations.items()
+        }
 
     params = BasicScoringFnParams.model_validate({"aggregation_functions": ["accuracy", "weighted_average"]})
     response = evaluate_each(
         rows,
-        complete,
+        answer,
         ["basic::equality", "basic::subset_of"],
         scoring_params={"basic::equality": params},
         system_message="Short.",
-        concurrency=2,
     )
     assert sorted(asked) == [0, 2, 3]
     assert asked[0] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "2 + 2?"}]
@@ -150,31 +152,16 @@ def test_a_bad_row_is_told_in_its_place_and_sinks_no_other() -> None:
     assert equality["weighted_average"]["weighted_average"] == 0.25
 
 
-def test_rows_are_answered_at_the_same_time_and_keep_their_order() -> None:
-    together = threading.Barrier(4, timeout=30)
-
-    def complete(conversation: Conversation, index: int) -> str:
-        together.wait()  # passes only when four rows are being answered
-        return str(index)
-
-    response = evaluate_each([ROWS[0]] * 8, complete, ["basic::equality"], concurrency=4)
-    assert [generation["generated_answer"] for generation in response.generations] == list("01234567")
-
-
 def test_a_model_that_does_not_answer_fails_them_all() -> None:
-    asked: list[int] = []
-
-    def complete(conversation: Conversation, index: int) -> str:
-        asked.append(index)
+    def answer(conversations: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
         raise UnavailableError("the engine does not answer")
 
     with pytest.raises(UnavailableError):
-        evaluate_each([ROWS[0]] * 500, complete, ["basic::equality"], concurrency=2)
-    assert len(asked) < 500
+        evaluate_each([ROWS[0]] * 5, answer, ["basic::equality"])
 
 
 def test_each_refuses_before_it_asks() -> None:
-    def complete(conversation: Conversation, index: int) -> str:
+    def complete(conversations: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
         raise AssertionError("asked")
 
     with pytest.raises(DataError, match="needs at least one"):
@@ -214,9 +201,9 @@ def test_a_row_that_lacks_a_column_is_told_before_anything_is_generated() -> Non
 def test_a_row_that_lacks_a_column_is_told_in_its_place_and_never_asked() -> None:
     asked: list[int] = []
 
-    def complete(conversation: Conversation, index: int) -> str:
-        asked.append(index)
-        return "one, two"
+    def complete(conversations: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
+        asked.extend(conversations)
+        return {place: {"generated_answer": "one, two"} for place in conversations}
 
     rows = [{"prompt": "?", **COMMA}, {"prompt": "?", "id": 1}, ROWS[0]]
     response = evaluate_each(rows, complete, ["basic::ifeval"])

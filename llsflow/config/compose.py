@@ -353,22 +353,33 @@ class Composer:
 
     def bring_dataset(self, dataset_id: str) -> bool:
         """Put conf/dataset/<id>.yaml into `datasets`, if it is there and not yet in; whether it is in now."""
-        loc: Loc = ("datasets", dataset_id)
+        document = self.repository.document(f"dataset/{dataset_id}")
+        own_id = document.values.get("dataset_id", MISSING) if document else None
+        if document and isinstance(own_id, str) and own_id not in (MISSING, dataset_id) and "${" not in own_id:
+            message = f"dataset_id: found {own_id!r}, allowed: {dataset_id!r}, the file's name, by which it is found"
+            self.report.add(document.place(("dataset_id",)), message)
+        return self._bring(("datasets", dataset_id), document)
+
+    def bring_model(self, model_id: str) -> bool:
+        """Put the file of conf/model with that name or model_id into `models`; whether it is in now."""
+        names = [model_id, *self.folders.options("model")]
+        found = (document for name in names if (document := self.repository.document(f"model/{name}")))
+        named = self.repository.document(f"model/{model_id}")
+        document = named or next((one for one in found if one.values.get("model_id") == model_id), None)
+        return self._bring(("models", model_id), document)
+
+    def _bring(self, loc: Loc, document: Document | None) -> bool:
+        """Put a file at a place where nothing is yet; whether something is there now."""
         if self.tree.get(loc) is not ABSENT:
             return True
-        document = self.repository.document(f"dataset/{dataset_id}")
         if document is None:
             return False
         if "defaults" in document.values:
-            message = "a data set that is named by its id has no defaults list: write its keys out"
+            message = "what is named by its id has no defaults list: write its keys out"
             self.report.add(document.place(("defaults",)), message, absent=loc)
         if document.broken:
             self.report.absent.add(loc)
         values = {key: value for key, value in document.values.items() if key != "defaults"}
-        own_id = values.get("dataset_id", MISSING)
-        if isinstance(own_id, str) and own_id not in (MISSING, dataset_id) and "${" not in own_id:
-            message = f"dataset_id: found {own_id!r}, allowed: {dataset_id!r}, the file's name, by which it is found"
-            self.report.add(document.place(("dataset_id",)), message)
         self.tree.merge(loc, values, document.place, self.report)
         return True
 

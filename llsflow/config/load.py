@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ DATASET_REFERENCES: tuple[Loc, ...] = (
     (*DATA, "validation_dataset_id"),
     ("benchmark", "dataset_id"),
 )
+SCORING_PARAMS: Loc = ("benchmark", "benchmark_config", "scoring_params")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def load_experiment(
     folders = Folders.at(config_dir)
     composer = Composer(folders, report, registered)
     tree = composer.compose(name, overrides, config_file)
-    resolved = _resolve_with_datasets(composer, tree, report)
+    resolved = _resolve_with_names(composer, tree, report)
     refuse_targets(resolved, tree, report)
     experiment = check(resolved, tree, folders, report)
     if report.found or experiment is None:
@@ -83,7 +84,8 @@ def load_experiment(
     )
 
 
-def _resolve_with_datasets(composer: Composer, tree: Tree, report: Report) -> dict[str, Any]:
+def _resolve_with_names(composer: Composer, tree: Tree, report: Report) -> dict[str, Any]:
+    """Resolve the tree with the files of the data sets and models in it that it names by id."""
     from llsflow.config.resolve import resolve
 
     # the ids may be interpolations, and the files that they name may hold some too: resolved twice
@@ -104,4 +106,17 @@ def _resolve_with_datasets(composer: Composer, tree: Tree, report: Report) -> di
             continue
         sentence = composer.unknown("dataset", base, also)
         report.add(tree.place(loc), f"{dotted(loc)}: {sentence}", absent=loc)
+    own_model = first.get(("model", "model_id"))
+    for loc, model_id in _model_references(first):
+        if model_id != own_model and not composer.bring_model(model_id):
+            report.add(tree.place(loc), f"{dotted(loc)}: {composer.unknown('model', model_id)}", absent=loc)
     return resolve(tree, report)
+
+
+def _model_references(resolved: Tree) -> Iterator[tuple[Loc, str]]:
+    """Yield the place and the name of every model that is named beside the experiment's own: judges."""
+    params = resolved.get(SCORING_PARAMS)
+    for scorer_id, given in params.items() if isinstance(params, dict) else ():
+        judge = given.get("judge_model") if isinstance(given, dict) else None
+        if isinstance(judge, str) and judge:
+            yield (*SCORING_PARAMS, scorer_id, "judge_model"), judge

@@ -15,7 +15,7 @@ from llsflow.config.files import read_document
 from llsflow.config.folders import Folders
 from llsflow.config.report import MISSING, Report
 from llsflow.data.stored import shared_store
-from llsflow.errors import NotFoundError
+from llsflow.errors import ModelError, NotFoundError
 from llsflow.models.load import model_folder
 from llsflow.schema.models import ModelConfig
 from llsflow.store import Store, StoredCheckpoint
@@ -78,8 +78,10 @@ def ready_folder(model: ModelConfig) -> Path:
         ModelError: there is no such folder, or its config cannot be built.
         UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
     """
+    if model.endpoint is not None:
+        raise ModelError(f"{model.model_id!r} answers at {model.endpoint.base_url}: its weights are not here")
     if model.init is None:
-        assert model.path is not None  # noqa: S101 - the schema wants one of the two
+        assert model.path is not None  # noqa: S101 - the schema wants one of the three
         return model_folder(model.path, model.revision)
     from llsflow.models import build
 

@@ -9,17 +9,16 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from llsflow.models.forward import Prefix, make_forward
+from llsflow.models.generation import Finish
 from llsflow.sampling import choose, penalise
 from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams, SamplingStrategy
-
-Finish = Literal["stop", "length"]
 
 REFILL = 4
 """Offline, rows join once a part of the batch of one in so many has left: each joining costs a copy of the cache."""

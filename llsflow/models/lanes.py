@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, UnavailableError
+from llsflow.models.generation import Finish
 from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    from llsflow.models.decode import Batch, Finish, Row
+    from llsflow.models.decode import Batch, Row
     from llsflow.models.local import LocalModel
     from llsflow.models.prefixes import Prefixes
     from llsflow.models.text import GrowingText

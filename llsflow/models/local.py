@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import DataError, Mistake, ModelError, Stopped
 from llsflow.models.describe import context_length
+from llsflow.models.generation import Generation
 from llsflow.models.load import load_tokenizer
 from llsflow.models.text import StopText, before_stop, text_of
 from llsflow.schema.inference import ResponseFormat
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from llsflow.models.constrain import Formats
-    from llsflow.models.decode import Finish, Row
+    from llsflow.models.decode import Row
 
 Conversation = Sequence[Mapping[str, object]]
 """Messages with role and content."""
@@ -29,20 +29,6 @@ Conversation = Sequence[Mapping[str, object]]
 NAMED_ROWS = 5
 SHARED_TOKENS = 32
 """A start that all prompts share is read once, from so many tokens on."""
-
-
-@dataclass(frozen=True)
-class Generation:
-    """What the model answered to one conversation."""
-
-    text: str
-    """Without special tokens and without the text that ended it."""
-    tokens: int
-    """Tokens generated, the end mark included."""
-    finish: Finish
-    """stop: the model or a stop text ended it; length: max_tokens or the context did."""
-    prompt: str
-    """The conversation as the chat template rendered it."""
 
 
 class LocalModel:
@@ -133,6 +119,32 @@ class LocalModel:
         with _memory_named(longest_first, batch_size):
             self.decode(longest_first, on_step, at_once=batch_size)
         return [made[row.index] for row in rows]
+
+    def answer(
+        self, asked: Mapping[int, Conversation], sampling: SamplingParams, *, seed: int, batch_size: int
+    ) -> dict[int, Generation]:
+        """Return a generation for each conversation, by its place; one that the model cannot take says why."""
+        made: dict[int, Generation] = {}
+        prompts: dict[int, str] = {}
+        rows = []
+        for place, conversation in asked.items():
+            prompts[place] = ""
+            try:
+                prompts[place] = self.render(conversation)
+                rows.append(self.row(self.encode([prompts[place]])[0], sampling, seed=seed, index=place))
+            except ValueError as error:
+                made[place] = Generation("", 0, "stop", prompts[place], str(error))
+
+        def on_step(ended: Sequence[Row]) -> None:
+            for row in ended:
+                prompt = prompts[row.index]
+                made[row.index] = (
+                    Generation("", 0, "stop", prompt, row.refused) if row.refused else self.generation(row, prompt)
+                )
+
+        with _memory_named(rows, batch_size):
+            self.decode(rows, on_step, at_once=batch_size)
+        return made
 
     def decode(self, rows: Sequence[Row], on_step: Callable[[Sequence[Row]], None], *, at_once: int) -> None:
         """Generate for `rows`, `at_once` together; `on_step` is told after each step which rows left."""

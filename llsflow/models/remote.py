@@ -1,101 +1,219 @@
-"""A model behind an OpenAI-compatible endpoint: the embedded engine, vLLM, or any other."""
+"""Models behind OpenAI-compatible endpoints: the embedded engine, vLLM, Ollama, or a hosted service."""
 
 from __future__ import annotations
 
-import ipaddress
+import asyncio
+import json
+import os
+import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from llsflow.errors import NotFoundError, UnavailableError
-from llsflow.models.protocol import NOT_A_NUMBER, OUT_OF_MEMORY, request_body
+from llsflow.data.conversation import Conversation
+from llsflow.errors import ConfigError, LlsflowError, Mistake, Stopped, UnavailableError
+from llsflow.models.endpoint import Channel, Unanswered
+from llsflow.models.generation import Generation
+from llsflow.models.protocol import request_body
+from llsflow.schema.inference import ResponseFormat
+from llsflow.schema.models import Endpoint, ModelConfig
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
     import httpx
 
-AT_ONCE = 256
-"""Connections that are kept open to endpoints."""
+MOST_IN_A_ROW = 10
+"""Requests that fail one after another before the endpoint itself is taken to be gone; at least as many as at once."""
+
+CLOSING_SECONDS = 5.0
+"""Longest wait for connections to be closed when no more answers are wanted."""
+
+Told = Callable[[int, Generation], None]
 
 
-def chat(
-    base_url: str,
-    model: str,
-    conversation: Sequence[Mapping[str, object]],
-    sampling: SamplingParams,
-    *,
-    seed: int | None = None,
-    timeout: float = 600.0,
-) -> str:
-    """Return the model's answer to a conversation.
+@dataclass(frozen=True)
+class RemoteModel:
+    """A model that answers over HTTP, many conversations at once."""
 
-    Args:
-        base_url: of the endpoint, without /v1.
-        model: its id there.
-        conversation: messages with role and content.
-        sampling: how the answer is sampled.
-        seed: of the draws; null: the endpoint's choice.
-        timeout: seconds for the whole answer.
+    endpoint: Endpoint
+    name: str
+    """Its id there."""
+    called: str
+    """What messages call the endpoint."""
 
-    Raises:
-        ValueError: the endpoint refuses this conversation or these parameters, and why.
-        NotFoundError: it has no such model.
-        UnavailableError: it does not answer, not in time, or not with an answer.
-    """
-    import httpx
+    @staticmethod
+    def of(model: ModelConfig) -> RemoteModel:
+        """Return a model of the configuration that has an endpoint.
 
-    url = f"{base_url.rstrip('/')}/v1/chat/completions"
-    try:
-        response = _client(_is_here(base_url)).post(
-            url, json=request_body(model, conversation, sampling, seed), timeout=timeout
+        Raises:
+            ConfigError: the variable that is to hold the key is not set.
+        """
+        assert model.endpoint is not None  # noqa: S101 - the caller has looked
+        variable = model.endpoint.api_key_env
+        if variable and not os.environ.get(variable):
+            message = (
+                f"the environment variable {variable} is not set: it is to hold the key of {model.endpoint.base_url}"
+            )
+            raise ConfigError([Mistake("model.endpoint.api_key_env", message)])
+        return RemoteModel(
+            model.endpoint, model.endpoint.model or model.model_id, f"endpoint {model.endpoint.base_url}"
         )
-    except httpx.TimeoutException as error:
-        raise UnavailableError(f"the inference engine gave no answer within {timeout:g} s: try again") from error
-    except httpx.HTTPError as error:
-        why = str(error) or type(error).__name__
-        raise UnavailableError(f"the inference engine does not answer ({why}): try again") from error
-    if response.status_code != httpx.codes.OK:
-        _refuse(response)
-    try:
-        return str(response.json()["choices"][0]["message"]["content"] or "")
-    except (ValueError, KeyError, IndexError, TypeError) as error:
-        raise UnavailableError("the inference engine answered with something that is no completion") from error
+
+    @staticmethod
+    def of_engine(url: str, model_id: str, *, at_once: int, timeout_seconds: float = 600.0) -> RemoteModel:
+        """Return a model of the embedded engine at this address."""
+        endpoint = Endpoint(base_url=f"{url}/v1", timeout_seconds=timeout_seconds, retries=0, at_once=at_once)
+        return RemoteModel(endpoint, model_id, "the inference engine")
+
+    def answer(
+        self,
+        asked: Mapping[int, Conversation],
+        sampling: SamplingParams,
+        *,
+        seed: int | None = None,
+        response_format: ResponseFormat | None = None,
+        on_generation: Told | None = None,
+        stopping: Callable[[], bool] | None = None,
+    ) -> dict[int, Generation]:
+        """Return a generation for each conversation, by its place; one that is refused or not answered says why.
+
+        Args:
+            asked: conversations by their place.
+            sampling: how each is sampled.
+            seed: of the draws; each place has one of its own, from this one on. Null: the endpoint's choice.
+            response_format: what each answer keeps to.
+            on_generation: told each place and its generation as it comes; a failure is held back until another
+                request shows that it was of this one.
+            stopping: asked now and then.
+
+        Raises:
+            NotFoundError: the endpoint has no such model.
+            UnavailableError: it does not answer at all, or refuses the key.
+            Stopped: `stopping` said so.
+        """
+        made: dict[int, Generation] = {}
+        failed: dict[int, Generation] = {}
+
+        def keep(place: int, generation: Generation) -> None:
+            made[place] = generation
+            if on_generation:
+                on_generation(place, generation)
+
+        for place, found in self._answers(asked, sampling, seed, response_format, stopping):
+            prompt = json.dumps(asked[place], ensure_ascii=False)
+            if isinstance(found, Unanswered):
+                failed[place] = Generation("", 0, "stop", prompt, str(found))
+                if len(failed) >= max(MOST_IN_A_ROW, self.endpoint.at_once):
+                    raise self._gone(found, len(made))
+            elif isinstance(found, ValueError):
+                keep(place, Generation("", 0, "stop", prompt, str(found)))
+            else:
+                for earlier, generation in failed.items():
+                    keep(earlier, generation)
+                failed.clear()
+                keep(place, Generation(found.text, found.tokens, found.finish, prompt))
+        if failed and not any(generation.error is None for generation in made.values()):
+            raise self._gone(next(iter(failed.values())).error, len(made))
+        for place, generation in failed.items():
+            keep(place, generation)
+        return made
+
+    def _gone(self, why: object, kept: int) -> UnavailableError:
+        more = f"; {kept} rows are kept, and the same command goes on at the others" if kept else ""
+        return UnavailableError(f"{self.called} does not answer: {why}{more}")
+
+    def _answers(
+        self,
+        asked: Mapping[int, Conversation],
+        sampling: SamplingParams,
+        seed: int | None,
+        response_format: ResponseFormat | None,
+        stopping: Callable[[], bool] | None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield each place with its Reply, Unanswered or ValueError, as it comes."""
+        came: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
+        bodies = (
+            (place, request_body(self.name, said, sampling, None if seed is None else seed + place, response_format))
+            for place, said in asked.items()
+        )
+        closed = threading.Event()
+        room = asyncio.Semaphore(self.endpoint.at_once)
+        every = self._ask(bodies, came, room, closed)
+        work = asyncio.run_coroutine_threadsafe(every, _loop())
+        work.add_done_callback(lambda _: came.put(None))
+        try:
+            while True:
+                if stopping and stopping():
+                    raise Stopped("stopped while asking an endpoint")
+                try:
+                    item = came.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                if item is None:
+                    break
+                yield item
+                _loop().call_soon_threadsafe(room.release)
+            _raise_first(work.exception())
+        except CancelledError as error:  # of `work`: this process is ending
+            raise Stopped("stopped while asking an endpoint") from error
+        finally:
+            if work.cancel():
+                closed.wait(CLOSING_SECONDS)
+
+    async def _ask(
+        self,
+        bodies: Iterator[tuple[int, dict[str, Any]]],
+        came: queue.SimpleQueue[Any],
+        room: asyncio.Semaphore,
+        closed: threading.Event,
+    ) -> None:
+        """Ask everything; `room` is given back for each answer that was taken: none piles up that nobody keeps."""
+        channel = _channel(self.endpoint)
+
+        async def worker(client: httpx.AsyncClient) -> None:
+            for place, body in bodies:
+                await room.acquire()
+                try:
+                    came.put((place, await channel.ask(client, body, self.called)))
+                except (ValueError, Unanswered) as error:
+                    came.put((place, error))
+
+        try:
+            async with channel.open() as client, asyncio.TaskGroup() as group:
+                for _ in range(self.endpoint.at_once):
+                    group.create_task(worker(client))
+        finally:
+            closed.set()
 
 
-def _refuse(response: httpx.Response) -> None:
-    """Raise what an error answer means."""
-    try:
-        error: Any = response.json()["error"]
-        message, code = str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        message, code = f"HTTP {response.status_code}", None
-    if response.status_code == 404:
-        raise NotFoundError(message)
-    if response.status_code in (400, 413, 422) or code in (OUT_OF_MEMORY, NOT_A_NUMBER):
-        raise ValueError(message)
-    raise UnavailableError(f"the inference engine cannot answer: {message}")
+def _raise_first(error: BaseException | None) -> None:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, LlsflowError):
+        raise error
+    if error is not None:
+        raise RuntimeError("asking an endpoint failed") from error
 
 
-def _is_here(url: str) -> bool:
-    import httpx
-
-    host = httpx.URL(url).host
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    """Return the loop in which this process asks endpoints: all callers share its connections and limits."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="endpoints", daemon=True).start()
+    return loop
 
 
-_opening = threading.Lock()
-_clients: dict[bool, httpx.Client] = {}
+_channels: dict[str, Channel] = {}
+_guard = threading.Lock()
 
 
-def _client(here: bool) -> httpx.Client:
-    """Return the client of this process; an address of this machine is never reached through a proxy."""
-    import httpx
-
-    with _opening:
-        if here not in _clients:
-            limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-            _clients[here] = httpx.Client(trust_env=not here, limits=limits)
-        return _clients[here]
+def _channel(endpoint: Endpoint) -> Channel:
+    """Return this process's way to an endpoint."""
+    with _guard:
+        key = endpoint.model_dump_json(exclude={"model"})
+        if key not in _channels:
+            _channels[key] = Channel(endpoint)
+        return _channels[key]

@@ -11,6 +11,7 @@ from llsflow.data.dataset import portable
 from llsflow.plan import estimate
 from llsflow.plan.estimate import Cost
 from llsflow.plan.world import World, look
+from llsflow.plan.world import identity as identity_of
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate, Plan, Step, StepState
@@ -153,6 +154,8 @@ class _Compiler:
         if "model" in self.made:
             return {"chat_template": self.template}
         facts = self.world.model
+        if self.experiment.model.endpoint:
+            return identity_of(self.experiment.model)
         if facts is None:
             identity: dict[str, Any] = {"hub": self.experiment.model.path, "revision": self.experiment.model.revision}
         else:
@@ -324,6 +327,10 @@ class _Compiler:
         }
         if own := own_code(experiment.benchmark.scoring_functions):
             settings["own_scoring_functions"] = own
+        if self.world.judges:
+            settings["judges"] = self.world.judges
+        endpoint = experiment.model.model_dump(mode="json") if experiment.model.endpoint else None
+        judges = {name: experiment.named_model(name) for name in self.world.judges}
         cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
         return self._make(
             name,
@@ -337,6 +344,8 @@ class _Compiler:
                 "tokenizer": self.tokenizer if inputs.get("model") != "export" else {"chat_template": None},
                 "device": experiment.trainer.accelerator,
                 "label": label,
+                "endpoint": endpoint,
+                "judges": {name: model.model_dump(mode="json") for name, model in judges.items() if model},
             },
             cost=estimate.of_evaluate(self.world, experiment, cost),
         )

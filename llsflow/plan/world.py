@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from llsflow.data.dataset import MAX_TOLD, DatasetFacts, DatasetSource, inspect, locate, overlap, rows_of
 from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError
@@ -17,7 +18,8 @@ from llsflow.models.roles import llama_roles, roles_of
 from llsflow.plan.machine import machine_mistakes
 from llsflow.schema.benchmarks import ModelCandidate
 from llsflow.schema.datasets import HELD_OUT
-from llsflow.schema.experiment import Experiment, referenced_datasets
+from llsflow.schema.experiment import Experiment, judge_models, referenced_datasets
+from llsflow.schema.models import ModelConfig
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.scorers import EXPECTED, find_scorer
 
@@ -27,9 +29,11 @@ class World:
     """The things that the experiment's names stand for."""
 
     model: ModelFacts | None = None
-    """None: a hub id that is not on this machine yet."""
+    """None: a hub id that is not on this machine yet, or an endpoint."""
     model_path: str | None = None
-    """Absolute folder or hub id; None: the model is to be built."""
+    """Absolute folder or hub id; None: the model is to be built, or an endpoint has it."""
+    judges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What identifies each model that judges, by the name that it has in the benchmark."""
     sources: dict[str, DatasetSource] = field(default_factory=dict)
     facts: dict[str, DatasetFacts] = field(default_factory=dict)
 
@@ -57,6 +61,7 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     problems: list[Mistake] = []
     _find_model(experiment, world, problems)
     _find_datasets(experiment, world, problems, config_dir)
+    _find_judges(experiment, world, problems)
     for loc, message in (
         *_context_mistakes(experiment, world),
         *_kind_mistakes(experiment, world),
@@ -85,6 +90,35 @@ def _find_model(experiment: Experiment, world: World, problems: list[Mistake]) -
             world.model = describe.describe_folder(folder) if folder else None
     except LlsflowError as error:
         problems.append(Mistake("model", str(error)))
+
+
+def _find_judges(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
+    for loc, name in judge_models(experiment):
+        model = experiment.named_model(name)
+        assert model is not None  # noqa: S101 - cross_checks refused it
+        try:
+            world.judges[name] = identity(model)
+        except LlsflowError as error:
+            problems.append(Mistake(".".join(map(str, loc)), str(error)))
+
+
+def identity(model: ModelConfig) -> dict[str, Any]:
+    """Return what decides the answers of a model that no step of a plan makes.
+
+    Raises:
+        LlsflowError: its folder cannot be used.
+    """
+    template = {"chat_template": model.chat_template} if model.chat_template else {}
+    if model.endpoint:
+        return {"endpoint": model.endpoint.base_url, "model": model.endpoint.model or model.model_id}
+    if model.init:
+        return {"init": model.init.model_dump(mode="json"), **template}
+    assert model.path is not None  # noqa: S101 - the schema wants one of the three
+    folder = describe.locate(model.path, model.revision)
+    if folder is None:
+        return {"hub": model.path, "revision": model.revision, **template}
+    facts = describe.describe_folder(folder)
+    return {"tokenizer": facts.tokenizer_digest, "weights": facts.weights_digest, **template}
 
 
 def _find_datasets(experiment: Experiment, world: World, problems: list[Mistake], config_dir: Path | None) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from llsflow.schema.base import Identifier, PositiveInt, Record, Text
+from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.sampling import SamplingParams
 from llsflow.schema.scoring import ScoringFnParams
 
@@ -63,8 +64,10 @@ class ExperimentBenchmark(Record):
     """Scoring function ids, for example basic::equality."""
     metadata: dict[str, Any] = {}
     benchmark_config: BenchmarkConfig
+    response_format: ResponseFormat | None = None
+    """What every answer keeps to: a JSON schema, or a grammar; null: anything."""
     batch_size: PositiveInt = 64
-    """Rows that are generated together; changes the speed, not the answers."""
+    """Rows that are generated together; changes the speed, not the answers. An endpoint has at_once instead."""
 
 
 class Benchmark(Record):

@@ -10,6 +10,7 @@ from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
+from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
 from llsflow.schema.training import Recipe, TrainerConfig
 
 Loc = tuple[str | int, ...]
@@ -42,6 +43,8 @@ class Experiment(Record):
     """The training data set."""
     datasets: dict[str, DatasetConfig] = {}
     """The other data sets that recipe and benchmark name; filled from conf/dataset."""
+    models: dict[str, ModelConfig] = {}
+    """The other models, by the names that judges have in scoring_params; filled from conf/model."""
     recipe: Recipe | None = None
     """How to train; null: evaluate only."""
     benchmark: ExperimentBenchmark | None = None
@@ -49,10 +52,22 @@ class Experiment(Record):
     trainer: TrainerConfig = TrainerConfig()
     tracking: TrackingConfig = TrackingConfig()
 
+    def named_model(self, name: str) -> ModelConfig | None:
+        """Return the model that a judge's name stands for; None: there is none."""
+        return self.models.get(name) or (self.model if name == self.model.model_id else None)
+
     def catalogue(self) -> dict[str, DatasetConfig]:
         """Return the data sets of this experiment by dataset_id."""
         own = {self.dataset.dataset_id: self.dataset} if self.dataset else {}
         return {**self.datasets, **own}
+
+
+def judge_models(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
+    """Yield the place and the name of every model that judges answers."""
+    params = experiment.benchmark.benchmark_config.scoring_params if experiment.benchmark else {}
+    for scorer_id, given in params.items():
+        if isinstance(given, LLMAsJudgeScoringFnParams):
+            yield ("benchmark", "benchmark_config", "scoring_params", scorer_id, "judge_model"), given.judge_model
 
 
 def referenced_datasets(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
@@ -72,15 +87,13 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
     if experiment.recipe is None and experiment.benchmark is None:
         yield ("recipe",), "nothing to do: choose a recipe (recipe=sft_full) or a benchmark (benchmark=…)"
     if experiment.recipe:
-        training = experiment.recipe.training_config
-        for field in ("data_config", "optimizer_config"):
-            if getattr(training, field) is None:
-                yield ("recipe", "training_config", field), "needed to train: it is null"
-        for place, sentence in experiment.recipe.checks():
-            yield ("recipe", *place), sentence
-        yield from _device_mistakes(experiment.recipe, experiment.trainer)
+        yield from _training_mistakes(experiment, experiment.recipe)
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
+    for loc, name in judge_models(experiment):
+        if experiment.named_model(name) is None:
+            known = ", ".join(sorted({*experiment.models, experiment.model.model_id}))
+            yield loc, f"no model {name!r}; known here are {known}"
     if experiment.benchmark:
         candidate = experiment.benchmark.benchmark_config.eval_candidate
         if isinstance(candidate, ModelCandidate) and candidate.model != experiment.model.model_id:
@@ -88,6 +101,21 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
                 ("benchmark", "benchmark_config", "eval_candidate", "model"),
                 f"{candidate.model!r} is not this experiment's model: allowed is {experiment.model.model_id!r}",
             )
+
+
+def _training_mistakes(experiment: Experiment, recipe: Recipe) -> Iterator[tuple[Loc, str]]:
+    training = recipe.training_config
+    for field in ("data_config", "optimizer_config"):
+        if getattr(training, field) is None:
+            yield ("recipe", "training_config", field), "needed to train: it is null"
+    for place, sentence in recipe.checks():
+        yield ("recipe", *place), sentence
+    yield from _device_mistakes(recipe, experiment.trainer)
+    if experiment.model.endpoint:
+        yield (
+            ("model", "endpoint"),
+            "nothing is trained at an endpoint: take a model with path or init, or recipe=null",
+        )
 
 
 def _device_mistakes(recipe: Recipe, trainer: TrainerConfig) -> Iterator[tuple[Loc, str]]:

@@ -169,6 +169,7 @@ class GrammarResponseFormat(Record):
 
     type: Literal["grammar"] = "grammar"
     bnf: dict[str, Any]
+    """Rules by name, in the notation of GBNF (llama.cpp, grammars/README.md); `root` is the answer."""
 
 
 ResponseFormat = Annotated[JsonSchemaResponseFormat | GrammarResponseFormat, Field(discriminator="type")]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from llsflow.schema.base import Bool, Identifier, Record, Text
+from llsflow.schema.base import Bool, Identifier, NonNegativeInt, PositiveInt, Record, Text
 
 
 class ModelInit(Record):
@@ -25,6 +27,41 @@ class ModelInit(Record):
         return value
 
 
+class Endpoint(Record):
+    """An OpenAI-compatible server that answers for a model: vLLM, Ollama, a hosted service."""
+
+    base_url: Text
+    """Address as clients of the protocol write it, for example http://127.0.0.1:8000/v1."""
+    model: Text | None = None
+    """Its name there; null: the model_id."""
+    api_key_env: Text | None = None
+    """Name of the environment variable that holds the key; the key itself stands in no file."""
+    timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
+    """For a whole answer."""
+    retries: NonNegativeInt = 5
+    """Further tries of a request that was not answered, or with 429 or 5xx, later each time."""
+    at_once: PositiveInt = 16
+    """Most requests under way at the same time."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # it may be the key itself, which no message repeats
+            raise ValueError("is no name of an environment variable: write for example OPENAI_API_KEY, never the key")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{value!r} is no address: write for example http://127.0.0.1:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
+        return value.rstrip("/")
+
+
 class ModelConfig(Record):
     """The model that an experiment starts from."""
 
@@ -34,6 +71,8 @@ class ModelConfig(Record):
     """A folder in Hugging Face format, or a hub id (`org/name`) where there is a network."""
     init: ModelInit | None = None
     """Build the model from its config instead of loading one."""
+    endpoint: Endpoint | None = None
+    """Ask a server instead: for evaluations, judges and agents; nothing is trained there."""
     revision: Text | None = None
     """Commit, tag or branch of a hub id."""
     chat_template: Text | None = None
@@ -43,11 +82,16 @@ class ModelConfig(Record):
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
-        if (self.path is None) == (self.init is None):
-            found = "neither is" if self.path is None else "both are"
-            raise ValueError(f"one of path and init must be set ({found}): set model.path=FOLDER")
+        origins = [name for name in ("path", "init", "endpoint") if getattr(self, name) is not None]
+        if len(origins) != 1:
+            found = " and ".join(origins) + " are" if origins else "none is"
+            raise ValueError(f"one of path, init and endpoint must be set ({found}): set model.path=FOLDER")
         if self.revision is not None and self.path is None:
             raise ValueError("revision is for a hub id: remove it, or set model.path=org/name")
+        if self.endpoint and self.chat_template is not None:
+            raise ValueError("chat_template: the endpoint writes the prompt by its own: remove it")
+        if self.endpoint and self.trust_remote_code:
+            raise ValueError("trust_remote_code: nothing of an endpoint's model is run here: remove it")
         return self
 
 

@@ -15,6 +15,7 @@ from llsflow.scorers.docvqa import DocVqa
 from llsflow.scorers.equality import Equality
 from llsflow.scorers.ifeval import IfEval
 from llsflow.scorers.intervals import paired_difference
+from llsflow.scorers.judge import Ask, Judge, JudgeBase, SimpleQaJudge
 from llsflow.scorers.math_response import MathResponse
 from llsflow.scorers.multiple_choice import MultipleChoice
 from llsflow.scorers.own import OwnScorerError, check_own, guarded, own_code_digest, own_ids, own_scorer
@@ -22,7 +23,10 @@ from llsflow.scorers.subset_of import SubsetOf
 
 SCORERS: dict[str, Scorer] = {
     scorer.id: scorer
-    for scorer in (Equality(), SubsetOf(), MultipleChoice(), MathResponse(), IfEval(), DocVqa(), Bfcl())
+    for scorer in (
+        *(Equality(), SubsetOf(), MultipleChoice(), MathResponse(), IfEval(), DocVqa(), Bfcl()),
+        *(JudgeBase(), SimpleQaJudge()),
+    )
 }
 
 
@@ -65,23 +69,21 @@ def check_params(scorer_id: str, params: Params | None = None) -> list[str]:
     return scorer.check(params) if scorer_id in SCORERS else check_own(scorer, params)
 
 
-def score_rows(rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params | None = None) -> ScoringResult:
+def score_rows(
+    rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params | None = None, ask: Ask | None = None
+) -> ScoringResult:
     """Return the scores of rows with `generated_answer` and the scoring function's columns, and their aggregations.
 
     A row's own `weight` goes into its scores, where the weighted average reads it, unless the function sets one.
 
     Raises:
-        ConfigError: the id is unknown or the parameters are not for it.
+        ConfigError: the id is unknown or the parameters are not for it, or it needs a judge and none can be asked here.
     """
     mistakes = check_params(scorer_id, params)
     if mistakes:
         raise ConfigError([Mistake(f"scoring function {scorer_id}", message) for message in mistakes])
     scorer = find_scorer(scorer_id)
-    try:
-        score = scorer.prepare(params) if scorer_id in SCORERS else guarded(scorer, params)
-    except OwnScorerError as error:
-        raise ConfigError([Mistake(f"scoring function {scorer_id}", str(error))]) from error
-    scored = [score(row) for row in rows]
+    scored = _scored(scorer, rows, params, ask)
     for row, result in zip(rows, scored, strict=True):
         if "weight" in row:
             result.setdefault("weight", row["weight"])
@@ -90,10 +92,25 @@ def score_rows(rows: Sequence[Mapping[str, Any]], scorer_id: str, params: Params
     return ScoringResult(score_rows=scored, aggregated_results=aggregate(scored, names))
 
 
+def _scored(
+    scorer: Scorer, rows: Sequence[Mapping[str, Any]], params: Params | None, ask: Ask | None
+) -> list[dict[str, Any]]:
+    if isinstance(scorer, Judge):
+        if ask is None and rows:
+            raise ConfigError([Mistake(f"scoring function {scorer.id}", "no judge can be asked here")])
+        return scorer.judged(rows, params, ask) if ask else []
+    try:
+        score = scorer.prepare(params) if scorer.id in SCORERS else guarded(scorer, params)
+    except OwnScorerError as error:
+        raise ConfigError([Mistake(f"scoring function {scorer.id}", str(error))]) from error
+    return [score(row) for row in rows]
+
+
 __all__ = [
     "AGGREGATIONS",
     "EXPECTED",
     "SCORERS",
+    "Ask",
     "Params",
     "ScoreRow",
     "Scorer",

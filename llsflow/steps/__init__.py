@@ -78,7 +78,10 @@ STEPS: dict[str, StepKind] = {
     "export": StepKind("llsflow.steps.export", (*WEIGHTS, "steps/export.py")),
     "evaluate": StepKind(
         "llsflow.steps.evaluate",
-        ("evals.py", "sampling.py", "scorers", *GENERATION, "steps/evaluate.py"),
+        (
+            *("evals.py", "sampling.py", "scorers", *GENERATION, "models/endpoint.py", "models/protocol.py"),
+            *("models/remote.py", "steps/answers.py", "steps/evaluate.py", "steps/judging.py"),
+        ),
         retries=2,
     ),
     "compare": StepKind("llsflow.steps.compare", ("scorers/intervals.py", "steps/compare.py")),

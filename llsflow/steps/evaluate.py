@@ -10,12 +10,15 @@ from llsflow import home
 from llsflow.data.conversation import Conversation
 from llsflow.data.dataset import DatasetSource, rows_of
 from llsflow.evals import evaluate, per_row_table
-from llsflow.models.local import Generation, LocalModel
+from llsflow.models.generation import Generation
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.datasets import DatasetConfig
-from llsflow.steps import generations
-from llsflow.steps.context import Progress, StepContext
-from llsflow.steps.prepare import model_folder
+from llsflow.steps.answers import answer_rows
+from llsflow.steps.context import StepContext
+from llsflow.steps.judging import asker
+
+MOST_NAMED = 100
+"""Rows that a step's summary names."""
 
 
 def run(context: StepContext) -> dict[str, Any]:
@@ -28,14 +31,11 @@ def run(context: StepContext) -> dict[str, Any]:
     data = where["data"]
     source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
     rows = [row for _, row in rows_of(source, benchmark.dataset_id)][: config.num_examples]
-    model = LocalModel.load(
-        model_folder(context), dtype=settings["dtype"], device=where["device"], **where["tokenizer"]
-    )
     made: list[Generation] = []
 
-    def generate(conversations: list[Conversation]) -> list[str]:
-        made.extend(_generate(context, model, benchmark, conversations))
-        return [generation.text for generation in made]
+    def generate(conversations: list[Conversation]) -> list[dict[str, Any]]:
+        made.extend(answer_rows(context, benchmark, conversations))
+        return [generation.record() for generation in made]
 
     response = evaluate(
         rows,
@@ -43,6 +43,7 @@ def run(context: StepContext) -> dict[str, Any]:
         benchmark.scoring_functions,
         scoring_params=config.scoring_params,
         system_message=candidate.system_message.content if candidate.system_message else None,
+        ask=asker(context),
     )
     table = per_row_table(rows, [generation.prompt for generation in made], response)
     home.write_json(context.folder / "response.json", response.model_dump(mode="json"))
@@ -52,35 +53,14 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_dataset(benchmark.dataset_id, settings["data"]["digest"], len(rows), source.name, context="eval")
     context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
     context.run.log_table(table, "rows.json")
-    return {"benchmark": benchmark.benchmark_id, "model": where["label"], "rows": len(rows), "scores": scores}
-
-
-def _generate(
-    context: StepContext, model: LocalModel, benchmark: ExperimentBenchmark, conversations: list[Conversation]
-) -> list[Generation]:
-    """Return a generation for each conversation, going on at the rows that an earlier try did not reach."""
-    candidate = benchmark.benchmark_config.eval_candidate
-    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
-    with generations.keeping(context.folder) as (found, keeper):
-        done = {index: generation for index, generation in found.items() if index < len(conversations)}
-        finished = len(done)
-        context.report(Progress(finished, len(conversations), "rows"))
-
-        def on_generation(index: int, generation: Generation) -> None:
-            nonlocal finished
-            finished += 1
-            keeper.add(index, generation)
-            context.report(Progress(finished, len(conversations), "rows"))
-
-        return model.generate(
-            conversations,
-            candidate.sampling_params,
-            batch_size=benchmark.batch_size,
-            seed=context.step.settings["seed"],
-            done=done,
-            on_generation=on_generation,
-            stopping=context.plan_run.stopping,
-        )
+    failed = [index + 1 for index, generation in enumerate(made) if generation.error]
+    return {
+        "benchmark": benchmark.benchmark_id,
+        "model": where["label"],
+        "rows": len(rows),
+        "scores": scores,
+        **({"failed": len(failed), "failed_rows": failed[:MOST_NAMED]} if failed else {}),
+    }
 
 
 def flat_metrics(prefix: str, scores: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from llsflow.models.local import Generation
+from llsflow.models.generation import Generation
 from llsflow.steps.results import GENERATIONS
 
 

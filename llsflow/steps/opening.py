@@ -122,6 +122,7 @@ def headline_params(experiment: Experiment) -> dict[str, Any]:
     model = experiment.model
     params["model"] = model.model_id
     params["model.path"] = model.path
+    params["model.endpoint"] = model.endpoint.base_url if model.endpoint else None
     if model.init:
         architecture = model.init.architecture
         shown = ("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")

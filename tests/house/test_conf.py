@@ -22,7 +22,11 @@ from llsflow.plan import compile_plan
 
 CONF = packaged_conf()
 NAMES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-GIVEN = {"dataset.uri": "rows.jsonl", "model.path": "./model"}
+GIVEN = {
+    "dataset.uri": "rows.jsonl",
+    "model.path": "./model",
+    "model.endpoint.base_url": "http://127.0.0.1:8000/v1",
+}
 """What a person has to give where a file says ???."""
 BASE = {
     "model": "quickstart",
@@ -32,8 +36,10 @@ BASE = {
     "trainer": "quickstart",
     "tracking": "quickstart",
 }
+OTHER_BASE = {"model/endpoint": "eval"}
+"""Where an option goes with another experiment than the rest of its group."""
 PREFERENCES = ("dataset/date_preferences", "recipe/dpo_full", "recipe/dpo_lora")
-"""What goes with preferences, and so into another experiment than the rest of its group."""
+"""What goes with preferences."""
 
 STANDING = ("server", "deployment")
 """Groups whose files are no part of an experiment."""
@@ -46,11 +52,11 @@ def load(name: str) -> Loaded:
     if group == "experiment":
         experiment, overrides = option, []
     else:
-        base = "date_preferences" if name in PREFERENCES else BASE[group]
+        base = OTHER_BASE.get(name, "date_preferences" if name in PREFERENCES else BASE[group])
         experiment, overrides = base, [f"{group}={option}"]
     chosen = {override.partition("=")[0]: override.partition("=")[2] for override in overrides}
     text = "".join((CONF / f"{n}.yaml").read_text("utf-8") for n in _files(experiment, chosen))
-    given = [f"{key}={value}" for key, value in GIVEN.items() if f"{key.partition('.')[2]}: ???" in text]
+    given = [f"{key}={value}" for key, value in GIVEN.items() if f"{key.rpartition('.')[2]}: ???" in text]
     if name.startswith("dataset/") and "eval/" in text:
         # rows to evaluate on are no training data: they are what a benchmark names
         return load_experiment("quickstart", [f"benchmark.dataset_id={option}"])

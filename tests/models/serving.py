@@ -12,8 +12,11 @@ from typing import Any
 import httpx
 import uvicorn
 
+from llsflow.data.conversation import Conversation
 from llsflow.models.engine import create_app
+from llsflow.models.remote import RemoteModel
 from llsflow.models.serving import Engine
+from llsflow.schema.sampling import SamplingParams
 
 
 @contextmanager
@@ -32,6 +35,27 @@ def served(engine: Engine, config_dir: Path | None = None) -> Iterator[httpx.Cli
         server.should_exit = True
         thread.join()
         engine.close()
+
+
+def chat(
+    url: str,
+    model: str,
+    conversation: Conversation,
+    sampling: SamplingParams,
+    *,
+    seed: int | None = None,
+    timeout: float = 60.0,
+) -> str:
+    """Return the engine's answer, asked as the API's process asks it.
+
+    Raises:
+        ValueError: it refuses this request, and why.
+    """
+    remote = RemoteModel.of_engine(url, model, at_once=32, timeout_seconds=timeout)
+    made = remote.answer({0: conversation}, sampling, seed=seed)[0]
+    if made.error:
+        raise ValueError(made.error)
+    return made.text
 
 
 def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:

@@ -19,13 +19,12 @@ import pytest
 import yaml
 
 from llsflow.errors import NotFoundError, UnavailableError
-from llsflow.models import remote
 from llsflow.models.engine import listen
 from llsflow.models.local import LocalModel
 from llsflow.models.serving import Engine
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
 from tests.models.conftest import PRESETS
-from tests.models.serving import served, until
+from tests.models.serving import chat, served, until
 from tests.models.small import ask, questions
 
 URL = "/v1/chat/completions"
@@ -64,7 +63,7 @@ def test_answers_are_those_of_an_evaluation(client: httpx.Client, tiny_folder: P
     rows, sampling = questions(20), SamplingParams(max_tokens=12)
     expected = LocalModel.load(tiny_folder, device="cpu").generate(rows, sampling, batch_size=6)
     with ThreadPoolExecutor(20) as pool:
-        got = list(pool.map(lambda row: remote.chat(str(client.base_url), "one", row, sampling), rows))
+        got = list(pool.map(lambda row: chat(str(client.base_url), "one", row, sampling), rows))
     assert got == [generation.text for generation in expected]
     assert engine.counts.answered == 20
 
@@ -74,8 +73,8 @@ def test_a_seed_is_the_evaluations_first_row(client: httpx.Client, tiny_folder: 
     local = LocalModel.load(tiny_folder, device="cpu")
     for seed in (0, 7):
         (expected,) = local.generate(ask("abc"), sampling, batch_size=1, seed=seed)
-        assert remote.chat(str(client.base_url), "one", ask("abc")[0], sampling, seed=seed) == expected.text
-    answers = {remote.chat(str(client.base_url), "one", ask("abc")[0], sampling) for _ in range(4)}
+        assert chat(str(client.base_url), "one", ask("abc")[0], sampling, seed=seed) == expected.text
+    answers = {chat(str(client.base_url), "one", ask("abc")[0], sampling) for _ in range(4)}
     assert len(answers) > 1, "without a seed every answer was drawn alike"
 
 
@@ -203,7 +202,7 @@ def test_too_little_memory_is_met_with_halves_and_the_one_too_large_fails_alone(
         assert [answer.status_code for answer in answers] == [200, 200, 503, 200, 200, 200]
         assert answers[2].json()["error"]["code"] == "out_of_memory"
         with pytest.raises(ValueError, match="out of memory with up to 51 tokens: set a smaller max_tokens"):
-            remote.chat(str(client.base_url), "one", ask("x" * 40)[0], SamplingParams(max_tokens=8))
+            chat(str(client.base_url), "one", ask("x" * 40)[0], SamplingParams(max_tokens=8))
 
 
 def test_a_client_that_goes_away_frees_its_place(
@@ -241,22 +240,22 @@ def test_damaged_numbers_are_told_to_the_one_who_asked(
     (conf / "model" / "nan.yaml").write_text(yaml.safe_dump({"model_id": "nan", "path": str(folder)}))
     base = str(client.base_url)
     with pytest.raises(ValueError, match="not a number"):
-        remote.chat(base, "nan", ask("Z")[0], SamplingParams(max_tokens=3))
-    assert isinstance(remote.chat(base, "nan", ask("a")[0], SamplingParams(max_tokens=3)), str)
+        chat(base, "nan", ask("Z")[0], SamplingParams(max_tokens=3))
+    assert isinstance(chat(base, "nan", ask("a")[0], SamplingParams(max_tokens=3)), str)
 
 
 def test_what_a_caller_is_told(client: httpx.Client) -> None:
     base, sampling = str(client.base_url), SamplingParams(max_tokens=8)
     with pytest.raises(NotFoundError, match="no model 'nine'"):
-        remote.chat(base, "nine", ask("x")[0], sampling)
+        chat(base, "nine", ask("x")[0], sampling)
     with pytest.raises(ValueError, match="context is 96"):
-        remote.chat(base, "one", ask("x" * 90)[0], sampling)
+        chat(base, "one", ask("x" * 90)[0], sampling)
     with pytest.raises(UnavailableError, match="'torn' cannot be loaded"):
-        remote.chat(base, "torn", ask("x")[0], sampling)
+        chat(base, "torn", ask("x")[0], sampling)
     with pytest.raises(UnavailableError, match=r"no answer within 0\.0001 s"):
-        remote.chat(base, "one", ask("x")[0], sampling, timeout=0.0001)
+        chat(base, "one", ask("x")[0], sampling, timeout=0.0001)
     with pytest.raises(UnavailableError, match="does not answer"):
-        remote.chat("http://127.0.0.1:9", "one", ask("x")[0], sampling)
+        chat("http://127.0.0.1:9", "one", ask("x")[0], sampling)
 
 
 def test_an_engine_that_cannot_start_says_so(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:

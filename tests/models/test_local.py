@@ -11,7 +11,8 @@ import torch
 
 from llsflow.errors import DataError, ModelError, Stopped
 from llsflow.models.decode import Row
-from llsflow.models.local import Generation, LocalModel, pick_device
+from llsflow.models.generation import Generation
+from llsflow.models.local import LocalModel, pick_device
 from llsflow.models.text import StopText
 from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
 from tests.models.small import ARCHITECTURES, TOKENIZER, ask, make, questions

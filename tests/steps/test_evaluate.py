@@ -13,7 +13,7 @@ import pytest
 
 from llsflow.config import load_experiment
 from llsflow.errors import DataError
-from llsflow.models.local import Generation
+from llsflow.models.generation import Generation
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import Step, StepResult, StepState
 from llsflow.steps import generations, results

@@ -1,0 +1,151 @@
+"""Requests to one OpenAI-compatible endpoint: its key, its limit, and tries again where another may help."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llsflow.errors import NotFoundError, UnavailableError
+from llsflow.models.generation import Finish
+from llsflow.models.protocol import NOT_A_NUMBER, OUT_OF_MEMORY
+from llsflow.schema.models import Endpoint
+
+if TYPE_CHECKING:
+    import httpx
+
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
+"""Between tries: doubled each time, and shortened at random so that those who failed together come back apart."""
+
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+REFUSED = frozenset({400, 413, 422})
+
+
+class Unanswered(Exception):
+    """A request that no try brought an answer to, and why."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What an endpoint answered."""
+
+    text: str
+    tokens: int
+    finish: Finish
+
+
+class Channel:
+    """This process's way to an endpoint, which holds to its limit whoever asks; used in one event loop."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._free = asyncio.Semaphore(endpoint.at_once)
+
+    def open(self) -> httpx.AsyncClient:
+        """Return connections to the endpoint, to be closed by the caller."""
+        import httpx
+
+        key = os.environ.get(self.endpoint.api_key_env) if self.endpoint.api_key_env else None
+        return httpx.AsyncClient(
+            base_url=self.endpoint.base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
+            timeout=self.endpoint.timeout_seconds,
+            limits=httpx.Limits(max_connections=self.endpoint.at_once),
+            # an address of this machine is never reached through a proxy
+            trust_env=not _is_here(httpx.URL(self.endpoint.base_url).host),
+        )
+
+    async def ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str) -> Reply:
+        """Return the answer to a request for a chat completion.
+
+        Args:
+            client: connections, as `open` returns them.
+            body: of the request.
+            called: what messages call the endpoint.
+
+        Raises:
+            ValueError: the endpoint refuses this request, and why.
+            Unanswered: no try brought an answer.
+            NotFoundError: it has no such model, or nothing at this address.
+            UnavailableError: it refuses the key.
+        """
+        why, wait = "", 0.0
+        for number in range(self.endpoint.retries + 1):
+            if number:
+                await asyncio.sleep(wait)
+            async with self._free:
+                found = await self._try(client, body, called)
+            if isinstance(found, Reply):
+                return found
+            why, asked_for = found
+            pause = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+            wait = asked_for if asked_for is not None else pause * random.uniform(0.5, 1)  # noqa: S311
+        tries = f" ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else ""
+        raise Unanswered(f"{why}{tries}")
+
+    async def _try(
+        self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str
+    ) -> Reply | tuple[str, float | None]:
+        """Return the answer; or why there is none that another try may bring, and after how many seconds, if said."""
+        import httpx
+
+        try:
+            response = await client.post("/chat/completions", json=body)
+        except httpx.TimeoutException:
+            return f"no answer within {self.endpoint.timeout_seconds:g} s", None
+        except httpx.HTTPError as error:
+            return str(error) or type(error).__name__, None
+        if response.status_code == httpx.codes.OK:
+            return _read(response)
+        message, code = _message(response)
+        if response.status_code in (401, 403):
+            variable = self.endpoint.api_key_env
+            key = f"the key of {variable}" if variable else "a request without a key: set api_key_env"
+            raise UnavailableError(f"{called} refuses {key} (HTTP {response.status_code})")
+        if response.status_code == 404:
+            raise NotFoundError(f"{called}: {message}")
+        if response.status_code in REFUSED or code in (OUT_OF_MEMORY, NOT_A_NUMBER):
+            raise ValueError(message)
+        if response.status_code in AGAIN:
+            return message, _retry_after(response)
+        raise ValueError(f"HTTP {response.status_code}: {message}")
+
+
+def _read(response: httpx.Response) -> Reply | tuple[str, None]:
+    try:
+        told = response.json()
+        choice = told["choices"][0]
+        tokens = (told.get("usage") or {}).get("completion_tokens") or 0
+        finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
+        return Reply(str(choice["message"]["content"] or ""), int(tokens), finish)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "it answered with something that is no completion", None
+
+
+def _message(response: httpx.Response) -> tuple[str, str | None]:
+    """Return what an error says, and its code."""
+    try:
+        error: Any = response.json()["error"]
+        if isinstance(error, str):  # Ollama
+            return error, None
+        return str(error["message"]), error.get("code")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"HTTP {response.status_code}", None
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    try:
+        return min(LONGEST_WAIT_SECONDS, max(0.0, float(response.headers["retry-after"])))
+    except (KeyError, ValueError):  # a date is rare here: the usual pause does
+        return None
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,28 @@
+"""What a model answered, whichever kind of model it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Finish = Literal["stop", "length"]
+"""stop: the model or a stop text ended it; length: max_tokens or the context did."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What the model answered to one conversation."""
+
+    text: str
+    """Without special tokens and without the text that ended it."""
+    tokens: int
+    """Tokens generated, the end mark included; 0: an endpoint did not say."""
+    finish: Finish
+    prompt: str
+    """The conversation as the chat template rendered it, or as an endpoint was sent it, in JSON."""
+    error: str | None = None
+    """Why there is no answer."""
+
+    def record(self) -> dict[str, Any]:
+        """Return it as an EvaluateResponse holds it."""
+        return {"generated_answer": None, "error": self.error} if self.error else {"generated_answer": self.text}

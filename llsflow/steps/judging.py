@@ -1,0 +1,122 @@
+"""Judges within an evaluation: their replies are kept as they come, and none is asked for twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from llsflow.data.conversation import Conversation, Message
+from llsflow.models.generation import Generation
+from llsflow.schema.models import ModelConfig
+from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
+from llsflow.scorers import Ask
+from llsflow.steps.context import StepContext
+
+REPLIES = "replies.jsonl"
+
+MOST_TOKENS = 512
+"""Of a judge's reply."""
+
+BATCH = 16
+"""Prompts that a judge in this process reads together."""
+
+
+def sampling_of_try(number: int) -> SamplingParams:
+    """Return how a judge's reply is sampled: greedily first, then drawn, so that another try may say something else."""
+    if number == 0:
+        return SamplingParams(max_tokens=MOST_TOKENS)
+    return SamplingParams(max_tokens=MOST_TOKENS, strategy=TopPSamplingStrategy(temperature=0.7))
+
+
+def conversation_of(prompt: str) -> Conversation:
+    """Return what a judge is asked."""
+    return [Message(role="user", content=prompt)]
+
+
+def text_of(made: Generation) -> str | ValueError:
+    """Return the reply, or why there is none."""
+    return ValueError(made.error) if made.error else made.text
+
+
+def asker(context: StepContext) -> Ask:
+    """Return what asks the judges of the step's benchmark."""
+    where: Mapping[str, Any] = context.step.locations["judges"]
+    path = context.folder / REPLIES
+    kept = _read(path.read_bytes() if path.is_file() else b"")
+
+    def ask(name: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
+        keys = {place: _key(name, prompt, number) for place, prompt in prompts.items()}
+        new = {place: conversation_of(prompt) for place, prompt in prompts.items() if keys[place] not in kept}
+        if new:
+            with path.open("ab") as file:
+
+                def keep(place: int, made: Generation) -> None:
+                    if made.error is None:  # what failed is asked again by the next run
+                        file.write(json.dumps({"key": keys[place], "reply": made.text}).encode() + b"\n")
+                        file.flush()
+
+                model = ModelConfig.model_validate(where[name])
+                answered = _answers(context, model)(new, number, keep)
+        else:
+            answered = {}
+        return {place: text_of(answered[place]) if place in answered else kept[keys[place]] for place in prompts}
+
+    return ask
+
+
+Told = Callable[[int, Generation], None]
+Answers = Callable[[Mapping[int, Conversation], int, Told], dict[int, Generation]]
+
+
+def _answers(context: StepContext, model: ModelConfig) -> Answers:
+    seed = context.step.settings["seed"]
+
+    def endpoint(asked: Mapping[int, Conversation], number: int, told: Told) -> dict[int, Generation]:
+        from llsflow.models.remote import RemoteModel
+
+        return RemoteModel.of(model).answer(
+            asked,
+            sampling_of_try(number),
+            seed=seed + number,
+            on_generation=told,
+            stopping=context.plan_run.stopping,
+        )
+
+    def local(asked: Mapping[int, Conversation], number: int, told: Told) -> dict[int, Generation]:
+        from llsflow.models.catalogue import ready_folder
+        from llsflow.models.local import LocalModel
+
+        judge = LocalModel.load(
+            ready_folder(model),
+            device=context.step.locations["device"],
+            chat_template=model.chat_template,
+            trust_remote_code=model.trust_remote_code,
+        )
+        sampling = sampling_of_try(number)
+        if judge.context_length:
+            room = max(1, min(MOST_TOKENS, judge.context_length // 2))
+            sampling = sampling.model_copy(update={"max_tokens": room})
+        made = judge.answer(asked, sampling, seed=seed + number, batch_size=BATCH)
+        for place, generation in made.items():
+            told(place, generation)
+        return made
+
+    return endpoint if model.endpoint else local
+
+
+def _key(name: str, prompt: str, number: int) -> str:
+    return hashlib.sha256(json.dumps([name, prompt, number]).encode()).hexdigest()
+
+
+def _read(content: bytes) -> dict[str, str]:
+    """Return the replies that were kept; what a killed process was writing is none."""
+    found: dict[str, str] = {}
+    for line in content.splitlines():
+        try:
+            record = json.loads(line)
+            found[record["key"]] = record["reply"]
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found

@@ -1,0 +1,130 @@
+"""The evaluation step against an instant OpenAI-compatible stub, and a bare asyncio client, in rows per second.
+
+    python tests/bench/endpoint.py {llsflow|bare} [--rows 2000 --at-once 16]
+
+Both ask a stub in a process of its own by httpx, so many requests at once; `llsflow` also keeps each answer on disk as
+it comes, scores the rows and records the step in MLflow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ANSWER = json.dumps(
+    {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}],
+        "usage": {"completion_tokens": 1},
+    }
+).encode()
+HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\n\r\n".encode()
+
+
+class Stub(asyncio.Protocol):
+    """Answers each request with the same completion, as soon as it is whole."""
+
+    def __init__(self) -> None:
+        self.came = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep where to answer."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every whole request."""
+        self.came += data
+        while (end := self.came.find(b"\r\n\r\n")) >= 0:
+            head = self.came[:end].lower()
+            length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
+            if len(self.came) < end + 4 + length:
+                return
+            self.came = self.came[end + 4 + length :]
+            self.transport.write(HEAD + ANSWER)
+
+
+async def serve() -> None:
+    """Serve until this process ends, and say where."""
+    server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
+
+
+async def bare(url: str, rows: int, at_once: int) -> float:
+    """Return the seconds of the requests alone."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=at_once)
+    async with httpx.AsyncClient(base_url=url, limits=limits, trust_env=False, timeout=600) as client:
+        numbers = iter(range(rows))
+
+        async def worker() -> None:
+            for number in numbers:
+                body = {"model": "m", "messages": [{"role": "user", "content": f"q{number}"}], "temperature": 0}
+                (await client.post("/chat/completions", json=body)).json()
+
+        began = time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+        return time.perf_counter() - began
+
+
+def llsflow(url: str, rows: int, at_once: int) -> float:
+    """Return the seconds of the evaluation step, from its first request to its recorded result."""
+    from llsflow.config import load_experiment
+    from llsflow.plan import compile_plan
+    from llsflow.steps.context import Origin
+    from llsflow.steps.execute import execute
+    from llsflow.steps.opening import open_plan_run
+
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder, "rows.jsonl")
+        data.write_text("".join(json.dumps({"question": f"q{n}", "answer": "yes"}) + "\n" for n in range(rows)))
+        words: list[Any] = [
+            "model=endpoint",
+            f"model.endpoint.base_url={url}",
+            f"model.endpoint.at_once={at_once}",
+            f"+datasets.own={{dataset_id: own, purpose: eval/question-answer, uri: '{data}'}}",
+            "benchmark.dataset_id=own",
+            "benchmark.benchmark_config.eval_candidate.sampling_params={strategy: {type: greedy}}",
+        ]
+        plan = compile_plan(load_experiment("eval", words).experiment)
+        with open_plan_run(plan, [], lambda: False, Origin("")) as plan_run:
+            result = execute(plan.step("evaluate-base"), plan_run, {})[0]
+        assert result.summary["scores"]["basic::equality"]["accuracy"]["num_correct"] == rows
+        return result.seconds
+
+
+def main() -> None:
+    """Measure one kind and print one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("llsflow", "bare", "stub"))
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, default=16)
+    options = parser.parse_args()
+    if options.kind == "stub":
+        asyncio.run(serve())
+        return
+    with subprocess.Popen([sys.executable, __file__, "stub"], stdout=subprocess.PIPE, text=True) as stub:
+        assert stub.stdout is not None
+        try:
+            url = stub.stdout.readline().strip()
+            seconds = (
+                asyncio.run(bare(url, options.rows, options.at_once))
+                if options.kind == "bare"
+                else llsflow(url, options.rows, options.at_once)
+            )
+        finally:
+            stub.terminate()
+    print(json.dumps({"rate": options.rows / seconds, "seconds": round(seconds, 3)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""A scripted OpenAI-compatible server: real HTTP on the loopback address; it keeps what it was sent."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Say = Callable[[dict[str, Any], int], Any]
+"""The body of a request and its number, from 0 -> a text, or an `Answer`."""
+
+
+@dataclass
+class Answer:
+    """What the server answers: a text, or an error with a status and headers."""
+
+    text: str = ""
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    finish: str = "stop"
+    body: Any = None
+    """Instead of a completion or an error of the protocol."""
+
+
+@dataclass
+class Scripted:
+    """A server under way."""
+
+    say: Say
+    url: str = ""
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    """Bodies, in the order in which they came."""
+    headers: list[dict[str, str]] = field(default_factory=list)
+    at_once: int = 0
+    most_at_once: int = 0
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+    def answer(self, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+        """Return what the script says to a request."""
+        with self.guard:
+            number = len(self.sent)
+            self.sent.append(body)
+            self.headers.append(headers)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            said = self.say(body, number)
+        finally:
+            with self.guard:
+                self.at_once -= 1
+        return said if isinstance(said, Answer) else Answer(str(said))
+
+
+@contextmanager
+def scripted(say: Say) -> Iterator[Scripted]:
+    """Yield a server that answers as `say` says."""
+    script = Scripted(say)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body are two writes: 40 ms between them otherwise
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            said = script.answer(json.loads(self.rfile.read(length)), dict(self.headers))
+            content = json.dumps(_body(said)).encode()
+            self.send_response(said.status)
+            for name, value in {**said.headers, "Content-Length": str(len(content))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    script.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    try:
+        yield script
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def _body(said: Answer) -> Any:
+    if said.body is not None:
+        return said.body
+    if said.status != 200:
+        return {"error": {"message": said.text, "type": "invalid_request_error", "param": None, "code": None}}
+    choice = {"index": 0, "message": {"role": "assistant", "content": said.text}, "finish_reason": said.finish}
+    return {"object": "chat.completion", "choices": [choice], "usage": {"completion_tokens": 3}}
