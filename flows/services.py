@@ -140,6 +140,7 @@ def _engine(server: ServerConfig) -> ProcessService:
             "--device": config.device,
             "--max-models": config.max_models,
             "--batch-size": config.batch_size,
+            "--idle-seconds": config.idle_seconds,
         }
         return [sys.executable, "-m", "llsflow.models.engine", *(str(word) for pair in words.items() for word in pair)]
 

@@ -15,14 +15,19 @@ from llsflow.schema.kinds import did_you_mean
 from llsflow.schema.scoring import (
     BasicScoringFnParams,
     ListScoringFunctionsResponse,
+    LLMAsJudgeScoringFnParams,
     RegexParserScoringFnParams,
     ScoringFn,
+    ScoringFnParams,
 )
 
 if TYPE_CHECKING:
     from llsflow.scorers import Scorer
 
 router = APIRouter()
+
+JUDGE_TO_BE_NAMED = "MODEL_ID"
+"""Stands where a request names the judge: none is one by itself."""
 
 
 @router.get("/v1/scoring-functions", **published(ListScoringFunctionsResponse, says="Every scoring function."))
@@ -55,15 +60,25 @@ def _found(scorer_id: str) -> ScoringFn:
 
 
 def _view(scorer: Scorer) -> ScoringFn:
-    # of several kinds of parameters the last says most
-    kind = scorer.params_types[-1]
-    aggregations = list(scorer.aggregations)
-    params = (
-        RegexParserScoringFnParams(aggregation_functions=aggregations)
-        if kind is RegexParserScoringFnParams
-        else BasicScoringFnParams(aggregation_functions=aggregations)
-    )
     doc = inspect.getdoc(type(scorer)) or ""
     reads = {"columns": list(scorer.columns), "optional_columns": list(scorer.optional_columns)}
     says = doc.partition("\n\n")[0].replace("\n", " ")
-    return ScoringFn(identifier=scorer.id, description=says, params=params, metadata=reads)
+    return ScoringFn(identifier=scorer.id, description=says, params=_params(scorer), metadata=reads)
+
+
+def _params(scorer: Scorer) -> ScoringFnParams:
+    """Return the parameters that a scoring function has by itself."""
+    from llsflow.scorers.judge import Judge
+
+    aggregations = list(scorer.aggregations)
+    if isinstance(scorer, Judge):
+        return LLMAsJudgeScoringFnParams(
+            judge_model=JUDGE_TO_BE_NAMED,
+            prompt_template=scorer.template,
+            judge_score_regexes=list(scorer.regexes),
+            aggregation_functions=aggregations,
+        )
+    # of several kinds of parameters the last says most
+    if scorer.params_types[-1] is RegexParserScoringFnParams:
+        return RegexParserScoringFnParams(aggregation_functions=aggregations)
+    return BasicScoringFnParams(aggregation_functions=aggregations)

@@ -121,11 +121,16 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--dtype", default="fp32", choices=["fp32", "bf16", "fp16"], help="of the weights")
     parser.add_argument("--max-models", type=int, default=2, help="in memory at once")
     parser.add_argument("--batch-size", type=int, default=32, help="requests that are generated together")
+    parser.add_argument("--idle-seconds", type=float, default=0.0, help="after which a model leaves; 0: it stays")
     parser.add_argument("--config-dir", type=Path, help="folder with YAML files over the packaged ones")
     options = parser.parse_args(words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     engine = Engine(
-        max_models=options.max_models, batch_size=options.batch_size, device=options.device, dtype=options.dtype
+        max_models=options.max_models,
+        batch_size=options.batch_size,
+        device=options.device,
+        dtype=options.dtype,
+        idle_seconds=options.idle_seconds,
     )
     with listen(options.port) as listener:
         sys.stdout.write(f"http://{HERE}:{listener.getsockname()[1]}\n")

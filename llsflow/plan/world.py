@@ -71,6 +71,7 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     if benchmark := experiment.benchmark:
         found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)
         problems += [Mistake(".".join(map(str, ("benchmark", *loc))), message) for loc, message in found]
+        problems += [Mistake("benchmark.response_format", message) for message in _format_mistakes(experiment)]
     if not problems:
         problems = [*_lacking_columns(experiment, world), *_overlaps(experiment, world)]
     if problems:
@@ -179,6 +180,16 @@ def _kind_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple
             yield ("recipe", "algorithm_config", field), why
         if recipe.algorithm_config.quantize_base:
             yield from (((("recipe", "algorithm_config", "quantize_base"), why)) for why in _no_four_bits(world))
+
+
+def _format_mistakes(experiment: Experiment) -> list[str]:
+    """Return what a local model cannot keep to; an endpoint says so itself."""
+    wanted = experiment.benchmark.response_format if experiment.benchmark else None
+    if wanted is None or experiment.model.endpoint:
+        return []
+    from llsflow.models.constrain import check_format
+
+    return check_format(wanted)
 
 
 def _no_four_bits(world: World) -> Iterator[str]:

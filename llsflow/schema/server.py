@@ -45,6 +45,8 @@ class EngineConfig(Record):
     """Models in memory at once; the one that was not used longest leaves first."""
     batch_size: PositiveInt = 32
     """Most requests that are generated together."""
+    idle_seconds: Annotated[float, Field(ge=0)] = 900.0
+    """A model that nobody asks for so long leaves the memory; 0: it stays until another needs its place."""
 
 
 class ServerConfig(Record):

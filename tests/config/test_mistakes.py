@@ -279,7 +279,7 @@ def test_missing_keys_are_told_at_the_mapping_that_lacks_them(write: Write, mist
 def test_nothing_is_chosen(mistakes: Mistakes) -> None:
     lines = mistakes(None)
     assert any(
-        "model: none is chosen: model=NAME (known: folder, llama_3_2_1b_instruct, qwen3_0_6b, smollm2_135m, tiny_llama)"
+        "model: none is chosen: model=NAME (known: endpoint, folder, llama_3_2_1b_instruct, qwen3_0_6b, smollm2_135m, "
         in line
         for line in lines
     )

@@ -163,6 +163,17 @@ def test_the_model_that_was_not_used_longest_leaves(conf: Path) -> None:
             assert client.get("/health").json()["models"] == [model]
 
 
+def test_a_model_that_nobody_asks_leaves(conf: Path) -> None:
+    engine = Engine(max_models=2, batch_size=8, device="cpu", idle_seconds=0.3)
+    engine.start()
+    with served(engine, conf) as client:
+        for model in ("one", "two"):
+            client.post(URL, json=body("x", model=model)).raise_for_status()
+        until(lambda: client.get("/health").json()["models"] == [])
+        client.post(URL, json=body("x", model="one")).raise_for_status()
+        assert engine.counts.answered == 3
+
+
 def test_weights_that_changed_are_loaded_again(
     client: httpx.Client, conf: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:

@@ -16,7 +16,10 @@ from llsflow.schema.scoring import (
     RegexParserScoringFnParams,
 )
 from llsflow.scorers import SCORERS, Params, check_params, score_rows
+from llsflow.scorers.judge import Judge
 
+ALONE = [name for name, scorer in SCORERS.items() if not isinstance(scorer, Judge)]
+"""Those that ask no judge."""
 ROWS: list[dict[str, Any]] = [
     {"expected_answer": "A", "generated_answer": "A"},
     {"expected_answer": "A", "generated_answer": "Answer: A"},
@@ -44,7 +47,7 @@ def rows_of(scorer: str) -> list[dict[str, Any]]:
     return ROWS_OF.get(scorer, ROWS)
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", ALONE)
 def test_every_scorer_says_what_it_does_and_gives_json(scorer: str) -> None:
     assert SCORERS[scorer].id == scorer
     assert SCORERS[scorer].__doc__
@@ -55,7 +58,7 @@ def test_every_scorer_says_what_it_does_and_gives_json(scorer: str) -> None:
     assert all(row["score"] is not None for row in result.score_rows)
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", ALONE)
 def test_every_scorer_tells_the_columns_that_it_needs(scorer: str) -> None:
     good = rows_of(scorer)[0]
     assert SCORERS[scorer].lacks(good) == []
@@ -79,7 +82,7 @@ def test_every_scorer_tells_the_columns_that_it_needs(scorer: str) -> None:
     assert seen == read, "a column that is not declared does not reach it from a benchmark's rows"
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", ALONE)
 def test_parameters_without_aggregations_keep_the_scorers_own(scorer: str) -> None:
     rows = rows_of(scorer)
     assert score_rows(rows, scorer, BasicScoringFnParams()) == score_rows(rows, scorer)
@@ -88,7 +91,7 @@ def test_parameters_without_aggregations_keep_the_scorers_own(scorer: str) -> No
 _DECLARED = ("aggregations", "columns", "optional_columns", "params_types", "default_regexes")
 
 
-@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("scorer", ALONE)
 def test_one_calls_parameters_do_not_reach_the_next(scorer: str) -> None:
     rows = rows_of(scorer)
     given = copy.deepcopy(rows)
