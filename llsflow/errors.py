@@ -65,6 +65,10 @@ class TrainingError(LlsflowError):
     """Training that cannot go on."""
 
 
+class GateError(LlsflowError):
+    """A candidate that is worse than its baseline; what was computed stays."""
+
+
 class NotFoundError(LlsflowError):
     """A data set, benchmark, job or model of that name is not there."""
 

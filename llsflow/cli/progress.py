@@ -135,5 +135,10 @@ OUTCOMES = {
     ),
     "export": lambda summary: f"{amount(summary['parameters'])} parameters in {summary['dtype']}",
     "evaluate": lambda summary: f"{summary['model']}: {amount(summary['rows'])} rows of {summary['benchmark']}",
+    "gate": lambda summary: (
+        f"passed: version {summary['version']} of {summary['champion']} is the champion"
+        if summary.get("champion")
+        else "passed"
+    ),
 }
 """What the line of a finished step says, by kind."""

@@ -10,11 +10,12 @@ from llsflow import home
 from llsflow.data.dataset import portable
 from llsflow.plan import estimate
 from llsflow.plan.estimate import Cost
+from llsflow.plan.reasons import judge
 from llsflow.plan.world import World, look
 from llsflow.plan.world import identity as identity_of
 from llsflow.schema.datasets import HELD_OUT
-from llsflow.schema.experiment import Experiment
-from llsflow.schema.plan import Estimate, Plan, Step, StepState
+from llsflow.schema.experiment import Experiment, registered_name
+from llsflow.schema.plan import Estimate, Plan, Step
 from llsflow.scorers import own_code
 from llsflow.steps import code_version, copies, results
 
@@ -28,7 +29,7 @@ ORDER = ("n_epochs", "max_steps_per_epoch", "gradient_accumulation_steps")
 """Fields of a training_config that decide which examples are trained on at all, when an epoch is cut short."""
 
 UNKEYED_TRAINER = ("num_threads", "num_workers")
-UNKEYED_BENCHMARK = ("batch_size", "metadata")
+UNKEYED_BENCHMARK = ("batch_size", "gate", "metadata")
 
 
 def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan:
@@ -46,7 +47,7 @@ def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan
     previous = _previous(experiment.name)
     judged: list[Step] = []
     for step in steps:
-        judged.append(_judge(step, judged, previous))
+        judged.append(judge(step, judged, previous))
     return Plan(key=home.digest([step.key for step in judged]), experiment=experiment, steps=judged)
 
 
@@ -114,13 +115,10 @@ class _Compiler:
             yield self._evaluate("evaluate-base", "base", self._base_inputs())
             if experiment.recipe:
                 yield self._evaluate("evaluate-tuned", "tuned", {"model": "export"})
-                yield self._make(
-                    "compare",
-                    "compare",
-                    {"seed": experiment.seed},
-                    inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"},
-                )
+                yield self._compare()
         yield self._record()
+        if experiment.recipe and experiment.benchmark and experiment.benchmark.gate:
+            yield self._gate()
 
     def _make(
         self,
@@ -350,6 +348,19 @@ class _Compiler:
             cost=estimate.of_evaluate(self.world, experiment, cost),
         )
 
+    def _compare(self) -> Step:
+        gate = self.experiment.benchmark.gate if self.experiment.benchmark else None
+        settings: dict[str, Any] = {"seed": self.experiment.seed}
+        if gate:
+            settings["gate"] = gate.model_dump(mode="json")
+        return self._make("compare", "compare", settings, inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"})
+
+    def _gate(self) -> Step:
+        """Return the last step: the report is there whether or not the gate is passed."""
+        settings = {"registered": registered_name(self.experiment)}
+        inputs = {"compare": "compare", "record": "record", "export": "export"}
+        return self._make("gate", "gate", settings, inputs=inputs)
+
     def _record(self) -> Step:
         experiment = self.experiment
         # where the record goes may hold a password: no step's output on disk repeats it
@@ -362,39 +373,3 @@ def _split(record: dict[str, Any], free: tuple[str, ...]) -> tuple[dict[str, Any
     """Return the part of a record that decides the result, and the rest."""
     kept = {name: value for name, value in record.items() if name not in free}
     return kept, {name: record[name] for name in free if name in record}
-
-
-def _judge(step: Step, before: list[Step], previous: dict[str, Step]) -> Step:
-    """Return the step with what will happen to it, and why."""
-    if results.finished(step) is not None:
-        return step.model_copy(update={"state": StepState.SKIP, "reason": "up to date"})
-    if where := results.begun(step):
-        return step.model_copy(update={"state": StepState.RESUME, "reason": where})
-    running = {other.name for other in before if other.state is not StepState.SKIP}
-    return step.model_copy(update={"state": StepState.RUN, "reason": _why(step, running, previous.get(step.name))})
-
-
-def _why(step: Step, running: set[str], old: Step | None) -> str:
-    if old is None:
-        return "not run yet"
-    changed = list(_differences(old.settings, step.settings))
-    if changed:
-        more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
-        return "changed: " + ", ".join(changed[:2]) + more
-    waits = [name for name in step.inputs.values() if name in running]
-    if waits:
-        return f"depends on {', '.join(waits)}"
-    return "its output is not there" if old.key == step.key else "the code of this step changed"
-
-
-def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in sorted({*old, *new}):
-            yield from _differences(old.get(name), new.get(name), f"{path}.{name}" if path else name)
-    elif old != new:
-        yield f"{path} {_short(old)} -> {_short(new)}"
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:12] + "…"

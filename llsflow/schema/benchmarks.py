@@ -54,6 +54,15 @@ class BenchmarkConfig(Record):
         return value
 
 
+class Gate(Record):
+    """What a trained model must not fall below: the model that its training began with, on the same rows."""
+
+    tolerance: Annotated[float, Field(ge=0)] = 0.0
+    """How much worse it may be: the run fails where the difference's whole 95 % interval lies below minus this."""
+    scoring_functions: list[Text] = []
+    """Those that count; empty: all of the benchmark."""
+
+
 class ExperimentBenchmark(Record):
     """A benchmark of the catalogue: `conf/benchmark/<benchmark_id>.yaml`."""
 
@@ -66,6 +75,8 @@ class ExperimentBenchmark(Record):
     benchmark_config: BenchmarkConfig
     response_format: ResponseFormat | None = None
     """What every answer keeps to: a JSON schema, or a grammar; null: anything."""
+    gate: Gate | None = None
+    """Fails the run when training made the model worse, and gives MLflow's alias `champion` to one that passed."""
     batch_size: PositiveInt = 64
     """Rows that are generated together; changes the speed, not the answers. An endpoint has at_once instead."""
 

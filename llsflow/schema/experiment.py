@@ -62,6 +62,12 @@ class Experiment(Record):
         return {**self.datasets, **own}
 
 
+def registered_name(experiment: Experiment) -> str | None:
+    """Return the name that the trained checkpoint is registered under in MLflow; null: it is not."""
+    tracking = experiment.tracking
+    return (tracking.register_as or experiment.name) if tracking.register_model else None
+
+
 def judge_models(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
     """Yield the place and the name of every model that judges answers."""
     params = experiment.benchmark.benchmark_config.scoring_params if experiment.benchmark else {}
@@ -101,6 +107,19 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
                 ("benchmark", "benchmark_config", "eval_candidate", "model"),
                 f"{candidate.model!r} is not this experiment's model: allowed is {experiment.model.model_id!r}",
             )
+        yield from _gate_mistakes(experiment, experiment.benchmark)
+
+
+def _gate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
+    if benchmark.gate is None:
+        return
+    if experiment.recipe is None:
+        yield ("benchmark", "gate"), "compares a trained model with its beginning: choose a recipe, or set it to null"
+    for number, name in enumerate(benchmark.gate.scoring_functions):
+        if name not in benchmark.scoring_functions:
+            known = ", ".join(benchmark.scoring_functions)
+            loc: Loc = ("benchmark", "gate", "scoring_functions", number)
+            yield loc, f"{name!r} is not in the benchmark's scoring_functions: allowed are {known}"
 
 
 def _training_mistakes(experiment: Experiment, recipe: Recipe) -> Iterator[tuple[Loc, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from llsflow import home
+from llsflow.schema.benchmarks import Gate
 from llsflow.schema.plan import StepResult
 from llsflow.scorers.intervals import paired_difference
 from llsflow.steps.context import StepContext
@@ -28,7 +29,30 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_metrics(
         {f"eval/{row['benchmark']}/difference": row["difference"] for row in table if row["difference"] is not None}
     )
-    return {"table": table}
+    gate = context.step.settings.get("gate")
+    return {"table": table, **({"gate": {"failures": failures(table, Gate.model_validate(gate))}} if gate else {})}
+
+
+def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:
+    """Return a sentence for each scoring function by which the tuned model is worse than the gate allows.
+
+    Worse is what chance does not explain: the whole 95 % interval of the paired difference lies below the tolerance.
+    """
+    found = []
+    for row in table:
+        if gate.scoring_functions and row["scorer"] not in gate.scoring_functions:
+            continue
+        where = f"{row['benchmark']}, {row['scorer']}"
+        if row["difference"] is None:
+            found.append(f"{where}: no row could be scored for both models")
+        elif row["interval"] and row["interval"][1] < -gate.tolerance:
+            low, high = row["interval"]
+            allowed = f"at most {gate.tolerance:g} worse" if gate.tolerance else "none worse"
+            found.append(
+                f"{where}: {row['metric']} {row['base']:.4g} before and {row['tuned']:.4g} after training, a "
+                f"difference of {row['difference']:.4g} (95 % interval {low:.4g} to {high:.4g}); allowed is {allowed}"
+            )
+    return found
 
 
 def _scores(result: StepResult, scorer: str) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from llsflow import home
 from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_report
-from llsflow.schema.experiment import Experiment
+from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import StepResult
 from llsflow.steps import copies
 from llsflow.steps.compare import headline
@@ -151,6 +151,12 @@ def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str
             facts["held-out reward accuracy"] = f"{accuracy['first']:.3f} before, {accuracy['last']:.3f} after"
     if experiment.benchmark:
         facts["benchmark"] = experiment.benchmark.benchmark_id
+    if gate := (inputs["compare"].summary.get("gate") if "compare" in inputs else None):
+        facts["gate"] = "; ".join(gate["failures"]) or "passed"
+    for name, result in _evaluations(inputs).items():
+        if named := result.summary.get("failed_rows"):
+            shown = ", ".join(map(str, named[:SAMPLES])) + (", …" if len(named) > SAMPLES else "")
+            facts[f"rows without an answer, {name}"] = f"{result.summary['failed']:,}: {shown}"
     return facts
 
 
@@ -206,9 +212,9 @@ def _log_model(page: Run, experiment: Experiment, export: StepResult, metrics: d
     params = {"base": experiment.model.model_id, "dtype": export.summary["dtype"]}
     name = f"{experiment.name}-{experiment.model.model_id}".replace("/", "-").replace(":", "-")
     model_id = page.log_model(name, folder, params, metrics)
-    if not experiment.tracking.register_model:
+    registered = registered_name(experiment)
+    if registered is None:
         return {"model_id": model_id}
-    registered = experiment.tracking.register_as or experiment.name
     return {"model_id": model_id, "version": page.register(registered, model_id, folder)}
 
 
