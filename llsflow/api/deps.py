@@ -34,6 +34,7 @@ WARM = (
     "llsflow.data.catalogue",
     "llsflow.data.registration",
     "llsflow.jobs.views",
+    "llsflow.rerank",
     "llsflow.scorers",
 )
 """What requests import when they first need it."""

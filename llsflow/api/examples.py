@@ -260,7 +260,7 @@ EXAMPLES: dict[str, tuple[Any, Any]] = {
     "get_agents_step": (None, {"step": _STEP}),
     "rerank": (
         {
-            "model": "tiny_llama",
+            "model": "bm25",
             "query": "Which city is the capital of France?",
             "items": ["Berlin lies on the Spree.", "Paris is the capital of France."],
             "max_num_results": 1,

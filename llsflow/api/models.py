@@ -1,11 +1,11 @@
-"""Models: those of conf/model, and the checkpoints of training jobs."""
+"""Models: those of conf/model, the checkpoints of training jobs, and rerankers."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from llsflow.api.deps import Server, reply
+from llsflow.api.deps import Server, Services, reply
 from llsflow.api.openapi import published
 from llsflow.errors import NotFoundError
 from llsflow.schema.kinds import did_you_mean
@@ -16,14 +16,21 @@ router = APIRouter()
 
 @router.get("/v1/models", **published(ListModelsResponse, says="Every model."))
 def list_models(services: Server) -> Response:
-    """List what candidates and training jobs can name as their model."""
-    return reply(ListModelsResponse(data=services.jobs.models()))
+    """List what candidates, training jobs and reranking can name as their model."""
+    return reply(ListModelsResponse(data=_models(services)))
 
 
 @router.get("/v1/models/{model_id:path}", **published(Model, says="The model."))
 def get_model(model_id: str, services: Server) -> Response:
     """Return a model."""
-    models = {model.identifier: model for model in services.jobs.models()}
+    models = {model.identifier: model for model in _models(services)}
     if model_id not in models:
         raise NotFoundError(f"no model {model_id!r}{did_you_mean(model_id, models)}")
     return reply(models[model_id])
+
+
+def _models(services: Services) -> list[Model]:
+    from llsflow.rerank import RERANKERS
+
+    rerankers = [Model(identifier=name, id=name, model_type="rerank") for name in RERANKERS]
+    return [*services.jobs.models(), *rerankers]

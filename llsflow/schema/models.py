@@ -109,7 +109,7 @@ class Model(Record):
     provider_id: str = "llsflow"
     provider_resource_id: str | None = None
     type: Literal["model"] = "model"
-    model_type: Literal["llm"] = "llm"
+    model_type: Literal["llm", "rerank"] = "llm"
     metadata: dict[str, Any] = {}
 
 

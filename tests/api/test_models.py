@@ -9,7 +9,8 @@ from tests.api.errors import assert_error
 
 
 def test_the_official_client(served: Served) -> None:
-    (model,) = served.client.models.list()
+    model, reranker = served.client.models.list()
+    assert (reranker.identifier, reranker.model_type) == ("bm25", "rerank")  # type: ignore[attr-defined]
     assert (model.identifier, model.type, model.api_model_type) == ("tiny", "model", "llm")
     assert served.client.models.retrieve("tiny").identifier == "tiny"
 

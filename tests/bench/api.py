@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import random
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,7 @@ SCAN_ROWS = 1000
 WRITERS, WRITES = 16, 100
 ASK_EVERY_SECONDS, ASK_SECONDS = 0.02, 6.0
 READERS = 2
+RERANKS = 50
 STARTS = 11
 IMPORTS = "import fastapi, sqlalchemy"
 
@@ -51,6 +53,7 @@ def main() -> None:
             idle = server.memory(pid)
             with Wire(port) as own, Wire(bare) as theirs:
                 lines = list(requests(own, theirs, options.rows, options.rounds))
+                lines += reranking(own, options.rounds)
                 lines += scan(own, options.rows, pid, idle)
                 lines += writers(port)
                 lines += others(port, folder, options.rows, options.rounds)
@@ -107,6 +110,17 @@ def requests(own: Wire, theirs: Wire, large: int, rounds: int) -> Iterator[Line]
     what = f"append of {APPENDED_ROWS} rows"
     yield ratio_line(what, "bare route, a line for each row, fsync", times["append"], times["fsync"], 2)
     yield ratio_line(what, "bare route, async, the body as it came, fsync", times["append"], times["barest"])
+
+
+def reranking(own: Wire, rounds: int) -> Iterator[Line]:
+    """Measure the order of 1,000 items of 40 words by BM25."""
+    draw = random.Random(0)  # noqa: S311 - words, not secrets
+    words = ["".join(draw.choices("abcdefghij", k=draw.randint(2, 8))) for _ in range(3000)]
+    items = [" ".join(draw.choices(words, k=40)) for _ in range(1000)]
+    body = {"model": "bm25", "query": " ".join(draw.choices(words, k=8)), "items": items}
+    times = in_turns({"rerank": (own, request("POST", "/v1alpha/inference/rerank", body))}, rounds, RERANKS)
+    middle = statistics.median(statistics.median(one) for one in times["rerank"])
+    yield check_line("BM25 rerank of 1,000 items, p50", f"{middle * 1e3:.1f} ms", "≤ 20 ms", middle <= 0.02)
 
 
 def in_turns(asked: Mapping[str, tuple[Wire, bytes]], rounds: int, count: int) -> dict[str, list[list[float]]]:

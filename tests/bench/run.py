@@ -1,6 +1,6 @@
 """All measurements, each in a process of its own, in turns with the peers; prints the README's tables.
 
-    python tests/bench/run.py [--only train packed dpo large lora generate startup scoring api]
+    python tests/bench/run.py [--only train packed dpo large lora generate shared engine endpoint startup scoring api]
                             [--rounds 3] [--clock wall]
 
 The machine's speed drifts, so a ratio is taken between neighbours of one round, and the median of the rounds is
@@ -27,8 +27,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-API = "api"
-FIXTURE = ("train", "packed", "dpo", "large", "lora", "generate")
+API, ENGINE = "api", "engine"
+FIXTURE = ("train", "packed", "dpo", "large", "lora", "generate", "shared", ENGINE)
 """What is measured on the fixture, most of it beside peers."""
 PEER_PACKAGES = ("trl==1.13.0", "lm_eval==0.4.13", "peft", "datasets", "accelerate")
 SHARED_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
@@ -235,8 +235,26 @@ def _others(generate: Sequence[str | Path], unit: str, rounds: int) -> dict[str,
             unit,
             [
                 Contender("llsflow", [sys.executable, *generate, "llsflow"]),
-                Contender("sorted-batch", [sys.executable, *generate, "sorted-batch"], target=0.95),
-                Contender("lm-eval", [PEERS, *generate, "lm-eval"], target=1.0),
+                Contender("sorted-batch", [sys.executable, *generate, "sorted-batch"], target=1.1),
+                Contender("lm-eval", [PEERS, *generate, "lm-eval"], target=1.3),
+            ],
+            rounds,
+        ),
+        "shared": Comparison(
+            "Evaluation by generation, with a system prompt of 400 tokens",
+            unit,
+            [
+                Contender("llsflow", [sys.executable, *generate, "llsflow", "--system", "400"]),
+                Contender("lm-eval", [PEERS, *generate, "lm-eval", "--system", "400"], target=3.0),
+            ],
+            rounds,
+        ),
+        "endpoint": Comparison(
+            "Evaluation of 2,000 rows at an instant OpenAI-compatible stub, 16 at once",
+            "rows a second",
+            [
+                Contender("llsflow", [sys.executable, HERE / "endpoint.py", "llsflow"]),
+                Contender("bare asyncio client", [sys.executable, HERE / "endpoint.py", "bare"], target=0.5),
             ],
             rounds,
         ),
@@ -260,9 +278,9 @@ def _others(generate: Sequence[str | Path], unit: str, rounds: int) -> dict[str,
     }
 
 
-def api_section(rounds: int) -> str:
-    """Return what `api.py` measures: it starts servers of its own, and tells more than one rate."""
-    command = [sys.executable, str(HERE / "api.py"), "--rounds", str(rounds)]
+def section(program: str, *words: object) -> str:
+    """Return what a program measures that starts servers of its own, and tells more than one rate."""
+    command = [sys.executable, str(HERE / program), *map(str, words)]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
@@ -280,7 +298,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure what was asked for and print the tables."""
-    names = (*FIXTURE, "startup", "scoring", API)
+    names = (*FIXTURE, "endpoint", "startup", "scoring", API)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
@@ -296,11 +314,12 @@ def main() -> None:
         chosen = comparisons(options.only, fixture.absolute(), options.rounds, options.clock)
         for comparison in chosen.values():
             compare(comparison, environment)
-    api = api_section(options.rounds) if API in options.only else ""
+        engine = section("engine.py", fixture, "--rounds", options.rounds) if ENGINE in options.only else ""
+    api = section("api.py", "--rounds", options.rounds) if API in options.only else ""
     print(f"\nMeasured on {machine()}.\n")
     for name, comparison in chosen.items():
         print((startup_table if name == "startup" else table)(comparison) + "\n")
-    print(api, end="")
+    print(engine + api, end="")
 
 
 if __name__ == "__main__":
