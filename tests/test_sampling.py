@@ -73,3 +73,20 @@ def test_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None:
     logits = torch.tensor([[2.0, -2.0, 3.0, -3.0]])
     seen = torch.tensor([[True, True, False, False]])
     assert penalise(logits, seen, 2.0).tolist() == [[1.0, -4.0, 3.0, -3.0]]
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10_000), top_p=st.floats(0.05, 0.99), k=st.integers(1, 20), penalty=st.floats(0.5, 2))
+def test_kept_tokens_and_penalties_are_those_of_transformers(seed: int, top_p: float, k: int, penalty: float) -> None:
+    from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper
+
+    draw = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 20, generator=draw, dtype=torch.float64) * 3
+    ids = torch.randint(0, 20, (3, 6), generator=draw)
+    probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True)
+    kept = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, order, nucleus(probabilities, top_p))
+    assert torch.equal(kept, TopPLogitsWarper(top_p)(ids, logits.clone()).isfinite())
+    top = torch.zeros_like(kept).scatter_(1, logits.topk(k).indices, True)
+    assert torch.equal(top, TopKLogitsWarper(k)(ids, logits.clone()).isfinite())
+    seen = torch.zeros_like(kept).scatter_(1, ids, True)
+    assert torch.equal(penalise(logits, seen, penalty), RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone()))

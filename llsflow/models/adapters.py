@@ -49,26 +49,42 @@ def attach(model: PreTrainedModel, config: LoraFinetuningConfig) -> PeftModel:
     return adapted
 
 
-def attach_saved(model: PreTrainedModel, folder: Path, *, trainable: bool) -> PeftModel:
-    """Return the model with the adapters of a folder.
+def attach_saved(model: PreTrainedModel, folder: Path, *, trainable: bool, name: str = "default") -> PeftModel:
+    """Return the model with the adapters of a folder, under a name.
 
     Raises:
         ModelError: the adapters are damaged, or belong to another model.
     """
     from peft import PeftModel
-    from safetensors import SafetensorError
 
     if _output_name(model) in (home.read_json(folder / ADAPTER_CONFIG) or {}).get("target_modules", ()):
         _untie(model)
+    with _quiet(), _told(folder):
+        adapted: PeftModel = PeftModel.from_pretrained(
+            model, str(folder), adapter_name=name, is_trainable=trainable, local_files_only=True
+        )
+    return adapted
+
+
+def attach_another(adapted: PeftModel, folder: Path, name: str) -> None:
+    """Put the adapters of a folder beside those that a model has, under a name of their own; they do nothing yet.
+
+    Raises:
+        ModelError: the adapters are damaged, or belong to another model.
+    """
+    with _quiet(), _told(folder):
+        adapted.load_adapter(str(folder), adapter_name=name, local_files_only=True)
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    from safetensors import SafetensorError
+
     try:
-        with _quiet():
-            adapted: PeftModel = PeftModel.from_pretrained(
-                model, str(folder), is_trainable=trainable, local_files_only=True
-            )
+        yield
     except (ValueError, KeyError, OSError, RuntimeError, TypeError, SafetensorError) as error:
         why = str(error).strip().splitlines()[0][:300]
         raise ModelError(f"the adapter in {str(folder)!r} cannot be loaded: {why}") from error
-    return adapted
 
 
 def load_merged(

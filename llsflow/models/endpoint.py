@@ -25,6 +25,9 @@ AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSED = frozenset({400, 413, 422})
 
 
+pause = asyncio.sleep
+
+
 class Unanswered(Exception):
     """A request that no try brought an answer to, and why."""
 
@@ -76,14 +79,14 @@ class Channel:
         why, wait = "", 0.0
         for number in range(self.endpoint.retries + 1):
             if number:
-                await asyncio.sleep(wait)
+                await pause(wait)
             async with self._free:
                 found = await self._try(client, body, called)
             if isinstance(found, Reply):
                 return found
             why, asked_for = found
-            pause = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
-            wait = asked_for if asked_for is not None else pause * random.uniform(0.5, 1)  # noqa: S311
+            longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+            wait = asked_for if asked_for is not None else longest * random.uniform(0.5, 1)  # noqa: S311
         tries = f" ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else ""
         raise Unanswered(f"{why}{tries}")
 

@@ -101,10 +101,14 @@ class Counts:
 class Lane:
     """One model in memory, and its requests; used by the engine's thread only."""
 
-    def __init__(self, model_id: str, local: LocalModel, batch_size: int, counts: Counts) -> None:
+    def __init__(
+        self, model_id: str, local: LocalModel, batch_size: int, counts: Counts, put_on: Callable[[], None]
+    ) -> None:
         from llsflow.models.prefixes import Prefixes
 
         self.model_id, self.local, self.batch_size, self.counts = model_id, local, batch_size, counts
+        self._put_on = put_on
+        """Puts this model's adapter on the weights that it shares with others."""
         self.used = time.monotonic()
         self._most = batch_size
         """Rows that memory has room for, as far as known."""
@@ -150,6 +154,7 @@ class Lane:
 
         self.used = time.monotonic()
         try:
+            self._put_on()
             self._join()
             if self._batch and self._batch.rows:
                 self._told(self._batch, self._batch.step())

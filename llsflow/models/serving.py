@@ -14,6 +14,8 @@ from llsflow.errors import LlsflowError, UnavailableError
 from llsflow.models.catalogue import ready_folder
 from llsflow.models.describe import weight_files
 from llsflow.models.lanes import Counts, Lane, NotEnoughMemory, Ticket, free_memory
+from llsflow.models.load import load_tokenizer
+from llsflow.models.sharing import SharedModel, base_of
 from llsflow.schema.models import ModelConfig
 
 if TYPE_CHECKING:
@@ -47,6 +49,10 @@ class Engine:
         self._waiting: deque[Ticket] = deque()
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
         """Models in memory, the one that was not used for longest first."""
+        self._shared: dict[str, SharedModel] = {}
+        """Weights in memory, by folder and time of change: max_models counts these."""
+        self._weights: dict[str, tuple[str, str | None]] = {}
+        """Of each lane: its weights, and its adapter on them."""
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -144,6 +150,10 @@ class Engine:
                     lane = self._lane(ticket.model)
                 except LlsflowError as error:
                     self._fail(ticket, UnavailableError(f"model {ticket.model.model_id!r} cannot be loaded: {error}"))
+                except Exception as error:
+                    logger.exception("%s cannot be loaded", ticket.model.model_id)
+                    why = f"the inference engine failed: {type(error).__name__}"
+                    self._fail(ticket, UnavailableError(why))
                 else:
                     if lane is None:
                         return  # those behind it wait too: a model with requests all the time would never make room
@@ -167,27 +177,34 @@ class Engine:
         if key in self._lanes:
             self._lanes.move_to_end(key)
             return self._lanes[key]
-        while len(self._lanes) >= self.max_models:
+        whole = base_of(folder) or folder
+        weights = f"{whole}{_stamp(whole)}"
+        while weights not in self._shared and len(self._shared) >= self.max_models:
             if not self._evict_idle():
                 return None
         began = time.perf_counter()
-        local = self._load(model, folder)
+        local, adapter = self._load(model, folder, weights)
         logger.info("loaded %s from %s in %.1f s", model.model_id, folder, time.perf_counter() - began)
-        self._lanes[key] = Lane(model.model_id, local, self.batch_size, self.counts)
+        shared = self._shared[weights]
+        self._lanes[key] = Lane(model.model_id, local, self.batch_size, self.counts, put_on=lambda: shared.use(adapter))
+        self._weights[key] = (weights, adapter)
         return self._lanes[key]
 
-    def _load(self, model: ModelConfig, folder: Path) -> LocalModel:
+    def _load(self, model: ModelConfig, folder: Path, weights: str) -> tuple[LocalModel, str | None]:
+        """Return the model, and the name of its adapter on the weights that it shares; other weights are made room."""
         from llsflow.models.local import LocalModel, out_of_memory
 
+        whole = base_of(folder) or folder
         while True:
             try:
-                return LocalModel.load(
-                    folder,
-                    dtype=self.dtype,
-                    device=self.device,
-                    chat_template=model.chat_template,
-                    trust_remote_code=model.trust_remote_code,
-                )
+                if weights not in self._shared:
+                    code = model.trust_remote_code
+                    made = LocalModel.load(whole, dtype=self.dtype, device=self.device, trust_remote_code=code)
+                    self._shared[weights] = SharedModel(made.model)
+                shared = self._shared[weights]
+                adapter = shared.add(folder) if whole != folder else None
+                tokenizer = load_tokenizer(folder, model.chat_template, None, model.trust_remote_code)
+                return LocalModel(shared.model, tokenizer), adapter
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -195,14 +212,20 @@ class Engine:
                 raise NotEnoughMemory("out of memory: take a smaller model, or another device")
 
     def _evict_idle(self) -> bool:
-        """Have the model that was not used for longest leave, and return whether there was one without requests."""
-        idle = next((key for key, lane in self._lanes.items() if not len(lane)), None)
-        if idle is not None:
-            self._evict(idle)
+        """Have the weights that were not used for longest leave, and return whether some were without requests."""
+        busy = {self._weights[key][0] for key, lane in self._lanes.items() if len(lane)}
+        idle = next((self._weights[key][0] for key in self._lanes if self._weights[key][0] not in busy), None)
+        for key in [key for key in self._lanes if self._weights[key][0] == idle]:
+            self._evict(key)
         return idle is not None
 
     def _evict(self, key: str) -> None:
         model_id = self._lanes.pop(key).model_id
+        weights, adapter = self._weights.pop(key)
+        if adapter:
+            self._shared[weights].remove(adapter)
+        if not any(others == weights for others, _ in self._weights.values()):
+            del self._shared[weights]
         free_memory()
         logger.info("%s left the memory", model_id)
 

@@ -42,7 +42,7 @@ class EngineConfig(Record):
     """0: any that is free."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     max_models: PositiveInt = 2
-    """Models in memory at once; the one that was not used longest leaves first."""
+    """Models in memory at once, a base with its adapters counting once; the one not used for longest leaves first."""
     batch_size: PositiveInt = 32
     """Most requests that are generated together."""
     idle_seconds: Annotated[float, Field(ge=0)] = 900.0

@@ -148,7 +148,7 @@ def test_every_error_that_a_request_can_meet_is_known() -> None:
     ours = [kind for kind in LlsflowError.__subclasses__() if kind.__module__ == LlsflowError.__module__]
     kinds = {kind for kind in ours if not kind.__subclasses__()}
     # training is done by a worker, and Ctrl-C is nobody's request
-    assert {kind.__name__ for kind in kinds - set(STATUS)} == {"TrainingError", "Stopped"}
+    assert {kind.__name__ for kind in kinds - set(STATUS)} == {"GateError", "Stopped", "TrainingError"}
 
 
 def test_no_folder_of_this_machine_is_told(llsflow_home: Path) -> None:

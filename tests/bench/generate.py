@@ -32,7 +32,7 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 """
 
 
-def llsflow(options: argparse.Namespace) -> float:
+def llsflow(options: argparse.Namespace) -> tuple[float, float | None]:
     """Evaluate by llsflow.evals over llsflow.models.local, as the evaluate step of a plan does."""
     from llsflow.evals import evaluate
     from llsflow.models.local import LocalModel
@@ -47,11 +47,12 @@ def llsflow(options: argparse.Namespace) -> float:
 
     rows, clock = _rows(options), CLOCKS[options.clock]
     began = clock()
-    evaluate(rows, generate, ["basic::equality"], system_message=_system(options))
-    return clock() - began
+    response = evaluate(rows, generate, ["basic::equality"], system_message=_system(options))
+    seconds = clock() - began
+    return seconds, response.scores["basic::equality"].aggregated_results["accuracy"]["accuracy"]
 
 
-def hugging_face(options: argparse.Namespace) -> float:
+def hugging_face(options: argparse.Namespace) -> tuple[float, float | None]:
     """Generate by transformers alone, in sorted batches or one row after another."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -81,10 +82,10 @@ def hugging_face(options: argparse.Namespace) -> float:
         rows.sort(key=lambda row: len(row["question"]))
     for start in range(0, len(rows), size):
         answer(rows[start : start + size])
-    return clock() - began
+    return clock() - began, None
 
 
-def lm_eval(options: argparse.Namespace) -> float:
+def lm_eval(options: argparse.Namespace) -> tuple[float, float | None]:
     """Evaluate by EleutherAI's harness."""
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     from lm_eval import simple_evaluate  # type: ignore[import-not-found, unused-ignore]
@@ -104,7 +105,7 @@ def lm_eval(options: argparse.Namespace) -> float:
         )
         clock = CLOCKS[options.clock]
         began = clock()
-        simple_evaluate(
+        found = simple_evaluate(
             model=model,
             tasks=["fixture_qa"],
             task_manager=TaskManager(include_path=folder, include_defaults=False),
@@ -112,7 +113,7 @@ def lm_eval(options: argparse.Namespace) -> float:
             system_instruction=_system(options),
             bootstrap_iters=0,
         )
-        return clock() - began
+        return clock() - began, found["results"]["fixture_qa"]["exact_match,none"]
 
 
 def _system(options: argparse.Namespace) -> str | None:
@@ -147,8 +148,9 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(options.threads)
-    seconds = KINDS[options.kind](options)
-    print(json.dumps({"rate": options.rows / seconds, "seconds": round(seconds, 2)}))
+    seconds, accuracy = KINDS[options.kind](options)
+    told = {"rate": options.rows / seconds, "seconds": round(seconds, 2)}
+    print(json.dumps(told if accuracy is None else {**told, "accuracy": accuracy}))
 
 
 if __name__ == "__main__":

@@ -32,13 +32,14 @@ URL = "/v1/chat/completions"
 
 @pytest.fixture
 def conf(tmp_path: Path, tiny_folder: Path) -> Path:
-    """Models `one` and `two`, which are the same, and `torn`, whose weights are cut off."""
+    """Models `one` and `two`, which are alike, and `torn`, whose weights are cut off."""
     folder = tmp_path / "conf"
+    twin = shutil.copytree(tiny_folder, tmp_path / "twin")
     torn = Path(shutil.copytree(tiny_folder, tmp_path / "torn"))
     weights = torn / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     (folder / "model").mkdir(parents=True)
-    for name, path in (("one", tiny_folder), ("two", tiny_folder), ("torn", torn)):
+    for name, path in (("one", tiny_folder), ("two", twin), ("torn", torn)):
         (folder / "model" / f"{name}.yaml").write_text(yaml.safe_dump({"model_id": name, "path": str(path)}))
     return folder
 

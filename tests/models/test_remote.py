@@ -96,13 +96,11 @@ def test_what_may_pass_is_tried_again(status: int) -> None:
 
 def test_the_server_says_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    sleep = endpoints.asyncio.sleep
 
     async def remembered(seconds: float) -> None:
         waited.append(seconds)
-        await sleep(0)
 
-    monkeypatch.setattr(endpoints.asyncio, "sleep", remembered)
+    monkeypatch.setattr(endpoints, "pause", remembered)
     with scripted(lambda body, number: Answer("wait", 429, {"Retry-After": "7"}) if number == 0 else "yes") as script:
         assert model(script).answer(places(1), GREEDY)[0].text == "yes"
     assert waited == [7.0]

@@ -158,7 +158,7 @@ def killed(words: list[str], hold_at: int) -> None:
         child.wait()
 
 
-@pytest.mark.parametrize(("rows", "kill_at"), [(60, 40), (1000, 700)])
+@pytest.mark.parametrize(("rows", "kill_at"), [(60, 40), pytest.param(1000, 700, marks=pytest.mark.slow)])
 def test_killed_with_9_it_ends_with_every_row_and_none_is_made_twice(tmp_path: Path, rows: int, kill_at: int) -> None:
     with scripted(echo) as script:
         words = overrides(tmp_path, script, questions(rows), "model.endpoint.at_once=4")
