@@ -136,7 +136,14 @@ def test_kill_in_the_middle_then_the_same_command(user: User) -> None:
     assert "RUNNING" not in states
 
 
-@pytest.mark.parametrize("more", ["trainer.devices=2", pytest.param("trainer.num_workers=1", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "more",
+    [
+        "trainer.devices=1",
+        pytest.param("trainer.devices=2", marks=pytest.mark.slow),
+        pytest.param("trainer.num_workers=1", marks=pytest.mark.slow),
+    ],
+)
 def test_interrupt_stops_at_a_step_leaves_no_process_and_says_how_to_go_on(user: User, more: str) -> None:
     words = ["run", *user.experiment, *LONG, f"seed={len(more)}", "recipe.checkpoint_every_n_steps=1", more]
     process = user.begin(*words)

@@ -50,9 +50,16 @@ def benchmark(folder: Path, params: dict[str, Any]) -> str:
     return "benchmark=scored"
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: a new record in MLflow takes seconds, and each server's address makes steps of its own."""
+    return tmp_path_factory.mktemp("home")
+
+
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLSFLOW_HOME", str(home))
 
 
 def questions(count: int) -> list[dict[str, Any]]:
@@ -193,14 +200,14 @@ def test_an_endpoint_that_goes_away_can_be_come_back_to(tmp_path: Path) -> None:
 
 
 def test_the_key_is_in_no_file(
-    tmp_path: Path, llsflow_home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("THEIR_KEY", "sk-very-secret")
     with scripted(echo) as script:
         evaluate(overrides(tmp_path, script, questions(2), "model.endpoint.api_key_env=THEIR_KEY"), Counting())
     assert script.headers[0]["Authorization"] == "Bearer sk-very-secret"
     assert "sk-very-secret" not in caplog.text
-    held = [path for path in llsflow_home.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
+    held = [path for path in home.rglob("*") if path.is_file() and b"sk-very-secret" in path.read_bytes()]
     assert held == []
 
 
