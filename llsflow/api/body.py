@@ -218,9 +218,10 @@ def _unknown(value: Any, kind: Kind, path: str = "") -> Iterator[str]:
                     yield from _unknown(item, inside, f"{path}{key}.")
             elif keys:
                 yield f"{path}{key}"
-    elif isinstance(value, list) and kind.items is not None and kind.items.records:
+    elif isinstance(value, list) and (items := kind.items) is not None and items.records:
         for index, item in enumerate(value):
-            yield from _unknown(item, kind.items, f"{path}{index}.")
+            if isinstance(item, dict | list):  # of a thousand texts none has a field
+                yield from _unknown(item, items, f"{path}{index}.")
 
 
 def _fitting(value: Mapping[str, Any], kind: Kind) -> Kind:
