@@ -197,17 +197,25 @@ def per_row_table(rows: Sequence[Row], prompts: Sequence[str], response: Evaluat
     return table
 
 
-def check_scorers(names: Sequence[str], params: Mapping[str, ScoringFnParams]) -> list[tuple[Loc, str]]:
-    """Return the place below a benchmark, and the sentence, of each mistake in scoring functions and parameters."""
+def check_scorers(
+    names: Sequence[str], params: Mapping[str, ScoringFnParams], *, ranks: bool = False
+) -> list[tuple[Loc, str]]:
+    """Return the place below a benchmark, and the sentence, of each mistake in scoring functions and parameters.
+
+    `ranks`: the candidate is a reranker.
+    """
     mistakes: list[tuple[Loc, str]] = []
     usable = set()
     for number, scorer_id in enumerate(names):
         loc: Loc = ("scoring_functions", number)
         try:
-            find_scorer(scorer_id)
+            scorer = find_scorer(scorer_id)
         except LookupError as error:
             mistakes.append((loc, str(error.args[0])))
             continue
+        if scorer.ranks is not ranks:
+            made, needed = ("an order of items", "a text") if ranks else ("a text", "an order of items")
+            mistakes.append((loc, f"{scorer_id!r} scores {needed}, and the candidate's answer is {made}"))
         if scorer_id in usable:
             mistakes.append((loc, f"{scorer_id!r} stands here twice: remove one"))
         elif scorer_id not in params:

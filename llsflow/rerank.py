@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
-import unicodedata
+import json
 from collections.abc import Callable, Mapping, Sequence
 
-from llsflow.errors import ConfigError, Mistake
+from llsflow.errors import ConfigError, Mistake, UnavailableError
+from llsflow.models.bm25 import bm25
+from llsflow.models.remote import RemoteModel
+from llsflow.schema.models import ModelConfig
 from llsflow.schema.rerank import (
     OpenAIChatCompletionContentPartTextParam,
     RerankData,
@@ -16,54 +17,34 @@ from llsflow.schema.rerank import (
     RerankResponse,
 )
 
-Rank = Callable[[str, Sequence[str]], Sequence[float]]
-"""A query and n items -> n scores, the higher the more relevant."""
+Asked = Mapping[int, tuple[str, Sequence[str]]]
+"""Queries and their items, by place."""
+Rank = Callable[[Asked], Mapping[int, "Sequence[float] | ValueError"]]
+"""Queries of n items each -> n scores, the higher the more relevant, or why there are none; by place."""
 
-K1, B = 1.2, 0.75
-"""How soon a word's repetition stops counting, and how much a long item is discounted."""
-
-# scripts that write no blanks between words: each character is a word
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\u0e00-\u0e7f]|\w+")
-_RUN = re.compile(r"\w+")
+AT_ONCE = 8
+"""Requests that the engine is asked at the same time: it answers one after another."""
 
 
-def words(text: str) -> list[str]:
-    """Return a text's words as they are compared: NFKC, without case, and single characters where none are parted."""
-    if text.isascii():
-        return _RUN.findall(text.lower())
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    found: list[str] = []
-    for run in _RUN.findall(folded):
-        found += _WORD.findall(run) if not run.isascii() else [run]
-    return found
+def ranker_of(model: ModelConfig, engine_url: Callable[[], str]) -> Rank:
+    """Return what ranks by a model: an endpoint's where it is, another in the embedded engine.
 
-
-def bm25(query: str, items: Sequence[str]) -> list[float]:
-    """Return the relevance of each item among these; 0: it shares no word with the query.
-
-    Source: Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15, over the
-    items of one request; the inverse document frequency is ln(1 + (n - m + 0.5) / (m + 0.5)), for m of n items with the
-    word, which is never negative (Lucene's BM25Similarity).
+    Raises:
+        ConfigError: the model writes text, or the key of its endpoint is not set.
     """
-    asked = set(words(query))
-    lengths: list[int] = []
-    held: dict[str, dict[int, int]] = {word: {} for word in asked}
-    for place, item in enumerate(items):
-        found = words(item)
-        lengths.append(len(found))
-        for word in asked.intersection(found):
-            held[word][place] = found.count(word)
-    mean = sum(lengths) / len(items) or 1.0
-    scores = [0.0] * len(items)
-    for word in sorted(asked):
-        weight = math.log(1 + (len(items) - len(held[word]) + 0.5) / (len(held[word]) + 0.5))
-        for place, times in held[word].items():
-            scores[place] += weight * times * (K1 + 1) / (times + K1 * (1 - B + B * lengths[place] / mean))
-    return scores
+    if model.model_type != "rerank":
+        found = f"{model.model_id!r} writes text and ranks nothing"
+        raise ConfigError([Mistake("model", f"{found}: take a model of model_type rerank, for example bm25")])
+    if model.builtin:
+        return rank_by_words
+    if model.endpoint:
+        return RemoteModel.of(model).rank
+    return RemoteModel.of_engine(engine_url(), model.model_id, at_once=AT_ONCE).rank
 
 
-RERANKERS: Mapping[str, Rank] = {"bm25": bm25}
-"""By model id; these need no weights."""
+def rank_by_words(asked: Asked) -> dict[int, list[float]]:
+    """Return the items' scores by BM25."""
+    return {place: bm25(query, items) for place, (query, items) in asked.items()}
 
 
 def rerank(request: RerankRequest, rank: Rank) -> RerankResponse:
@@ -71,6 +52,7 @@ def rerank(request: RerankRequest, rank: Rank) -> RerankResponse:
 
     Raises:
         ConfigError: images, each with its place.
+        LlsflowError: why there are no scores.
     """
     places = [("query", request.query), *((f"items.{place}", item) for place, item in enumerate(request.items))]
     texts, mistakes = [], []
@@ -82,10 +64,21 @@ def rerank(request: RerankRequest, rank: Rank) -> RerankResponse:
             texts.append(text)
     if mistakes:
         raise ConfigError(mistakes)
-    scores = rank(texts[0], texts[1:])
+    scores = rank({0: (texts[0], texts[1:])})[0]
+    if isinstance(scores, ValueError):
+        raise UnavailableError(f"{request.model} has no scores for these items: {scores}")
+    return RerankResponse(data=in_order(scores, request.max_num_results))
+
+
+def in_order(scores: Sequence[float], max_num_results: int | None = None) -> list[RerankData]:
+    """Return places and scores, the highest first, of equal ones the first, and of all no more than are wanted."""
     order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))
-    kept = order[: request.max_num_results]
-    return RerankResponse(data=[RerankData(index=place, relevance_score=scores[place]) for place in kept])
+    return [RerankData(index=place, relevance_score=scores[place]) for place in order[:max_num_results]]
+
+
+def as_answer(scores: Sequence[float], max_num_results: int | None = None) -> str:
+    """Return the order as evaluations keep it: the JSON of what a RerankResponse holds."""
+    return json.dumps([one.model_dump() for one in in_order(scores, max_num_results)])
 
 
 def _text(item: RerankItem) -> str | None:

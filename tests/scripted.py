@@ -35,16 +35,18 @@ class Scripted:
     sent: list[dict[str, Any]] = field(default_factory=list)
     """Bodies, in the order in which they came."""
     headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
     at_once: int = 0
     most_at_once: int = 0
     guard: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, body: dict[str, Any], headers: dict[str, str]) -> Answer:
+    def answer(self, body: dict[str, Any], headers: dict[str, str], path: str = "") -> Answer:
         """Return what the script says to a request."""
         with self.guard:
             number = len(self.sent)
             self.sent.append(body)
             self.headers.append(headers)
+            self.paths.append(path)
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
@@ -66,7 +68,7 @@ def scripted(say: Say) -> Iterator[Scripted]:
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            said = script.answer(json.loads(self.rfile.read(length)), dict(self.headers))
+            said = script.answer(json.loads(self.rfile.read(length)), dict(self.headers), self.path)
             content = json.dumps(_body(said)).encode()
             self.send_response(said.status)
             for name, value in {**said.headers, "Content-Length": str(len(content))}.items():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llsflow.errors import ConfigError
-from llsflow.rerank import K1, B, bm25, rerank, words
+from llsflow.models.bm25 import K1, B, bm25, words
+from llsflow.rerank import rank_by_words, rerank
 from llsflow.schema.rerank import RerankRequest
 
 ITEMS = ["the cat sat", "the dog sat on the mat", "a bird"]
@@ -51,16 +52,16 @@ def request(**changes: object) -> RerankRequest:
 
 
 def test_the_order_is_by_score_then_by_place_and_cut() -> None:
-    assert [one.index for one in rerank(request(), bm25).data] == [1, 0, 2]
-    assert [one.index for one in rerank(request(max_num_results=1), bm25).data] == [1]
-    assert [one.index for one in rerank(request(query="nothing"), bm25).data] == [0, 1, 2]
+    assert [one.index for one in rerank(request(), rank_by_words).data] == [1, 0, 2]
+    assert [one.index for one in rerank(request(max_num_results=1), rank_by_words).data] == [1]
+    assert [one.index for one in rerank(request(query="nothing"), rank_by_words).data] == [0, 1, 2]
 
 
 def test_parts_of_text_are_read_and_images_are_refused_with_their_places() -> None:
     parts = [{"type": "text", "text": item} for item in ITEMS]
-    assert rerank(request(items=parts, query=parts[1]), bm25).data[0].index == 1
+    assert rerank(request(items=parts, query=parts[1]), rank_by_words).data[0].index == 1
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
     with pytest.raises(ConfigError) as told:
-        rerank(request(items=["x", image, "y", image]), bm25)
+        rerank(request(items=["x", image, "y", image]), rank_by_words)
     assert [mistake.where for mistake in told.value.mistakes] == ["items.1", "items.3"]
     assert "bm25 reads text" in told.value.mistakes[0].message

@@ -8,10 +8,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import Response
 
 from llsflow.api.body import taken
-from llsflow.api.deps import Server, Services, reply, slowly
+from llsflow.api.deps import Server, reply, slowly
 from llsflow.api.openapi import published
-from llsflow.errors import ConfigError, Mistake, NotFoundError
-from llsflow.schema.kinds import did_you_mean
 from llsflow.schema.rerank import RerankRequest, RerankResponse
 
 router = APIRouter()
@@ -23,16 +21,4 @@ router = APIRouter()
 )
 async def rerank(services: Server, body: Annotated[RerankRequest, Depends(taken(RerankRequest))]) -> Response:
     """Put items in the order of their relevance to a query."""
-    return reply(await slowly(_ranked, services, body))
-
-
-def _ranked(services: Services, request: RerankRequest) -> RerankResponse:
-    from llsflow.rerank import RERANKERS
-    from llsflow.rerank import rerank as ranked
-
-    if request.model not in RERANKERS:
-        known = f"known are {', '.join(RERANKERS)}"
-        if any(model.identifier == request.model for model in services.jobs.models()):
-            raise ConfigError([Mistake("model", f"{request.model!r} generates text and ranks nothing: {known}")])
-        raise NotFoundError(f"no reranker {request.model!r}{did_you_mean(request.model, RERANKERS)}; {known}")
-    return ranked(request, RERANKERS[request.model])
+    return reply(await slowly(services.jobs.rerank, body))

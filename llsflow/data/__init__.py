@@ -16,6 +16,7 @@ from llsflow.data.pairs import (
     QUESTION_ONLY,
 )
 from llsflow.data.preferences import PREFERENCES, Preference, preference
+from llsflow.data.ranked import RANKED
 from llsflow.schema.datasets import DatasetPurpose
 
 UNANSWERED = (CHAT_ONLY, QUESTION_ONLY, PROMPT_ONLY, INPUT_ONLY)
@@ -25,11 +26,13 @@ FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {
     DatasetPurpose.POST_TRAINING_MESSAGES: (MESSAGES, PROMPT_COMPLETION, QUESTION_ANSWER, PREFERENCES),
     DatasetPurpose.EVAL_QUESTION_ANSWER: (QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, *UNANSWERED),
     DatasetPurpose.EVAL_MESSAGES_ANSWER: (MESSAGES_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES_ONLY, *UNANSWERED),
+    DatasetPurpose.EVAL_RERANK: (RANKED,),
 }
 """The row formats of each purpose, the most specific first."""
 
 ASKED = (
     *(MESSAGES_ANSWER, QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES, PROMPT_COMPLETION, PREFERENCES),
+    RANKED,
     *UNANSWERED,
 )
 """The row formats that can be evaluated, those made for it first."""

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from llsflow import home
 from llsflow.errors import ConfigError, ConflictError, Mistake, MistakesError, NotFoundError
 from llsflow.schema.base import Record
-from llsflow.schema.benchmarks import BenchmarkConfig, ExperimentBenchmark, ModelCandidate
+from llsflow.schema.benchmarks import AgentCandidate, BenchmarkConfig, ExperimentBenchmark
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig
 from llsflow.schema.experiment import Experiment, TrackingConfig, cross_checks, referenced_datasets
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
@@ -164,7 +164,7 @@ def evaluation(
         NotFoundError: a data set or model that is not there.
     """
     candidate = config.eval_candidate
-    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    assert not isinstance(candidate, AgentCandidate)  # noqa: S101 - the schema refused agents
     model = known_model(candidate.model, names)
     # a model may be asked for by the name of its file too
     named = config.model_copy(update={"eval_candidate": candidate.model_copy(update={"model": model.model_id})})

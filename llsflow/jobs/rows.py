@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from llsflow.data.conversation import Conversation
+from llsflow.data.ranked import ranked_row
 from llsflow.errors import ConfigError, Mistake
-from llsflow.evals import check_scorers, evaluate_each
+from llsflow.evals import Answer, check_scorers, evaluate_each
 from llsflow.jobs.requests import Names, known_model
 from llsflow.models.remote import RemoteModel
-from llsflow.schema.benchmarks import EvaluateRowsRequest, ModelCandidate
+from llsflow.rerank import as_answer, ranker_of
+from llsflow.schema.benchmarks import AgentCandidate, EvaluateRowsRequest, ModelCandidate, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import EvaluateResponse, LLMAsJudgeScoringFnParams
 from llsflow.steps.judging import conversation_of, sampling_of_try, text_of
@@ -29,37 +31,76 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     """
     config = request.benchmark_config
     candidate = config.eval_candidate
-    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    assert not isinstance(candidate, AgentCandidate)  # noqa: S101 - the schema refused agents
+    ranks = isinstance(candidate, RerankCandidate)
     mistakes = [
         Mistake(".".join(map(str, place)), message)
-        for place, message in check_scorers(request.scoring_functions, config.scoring_params)
+        for place, message in check_scorers(request.scoring_functions, config.scoring_params, ranks=ranks)
     ]
     if mistakes:
         raise ConfigError(mistakes)
     given = config.scoring_params.values()
     judges = {params.judge_model for params in given if isinstance(params, LLMAsJudgeScoringFnParams)}
-    named = {name: known_model(name, names) for name in (candidate.model, *sorted(judges))}
+    asked_models = {name: known_model(name, names) for name in (candidate.model, *sorted(judges))}
+    _check_types(candidate, judges, asked_models)
     # asked last: what is wrong with the request is told while the engine starts, too
-    url = engine_url() if any(model.endpoint is None for model in named.values()) else ""
-    models = {name: _remote(model, url) for name, model in named.items()}
-
-    def answer(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
-        made = models[candidate.model].answer(asked, candidate.sampling_params, seed=0)
-        return {place: generation.record() for place, generation in made.items()}
+    here = any(not model.endpoint and not model.builtin for model in asked_models.values())
+    url = engine_url() if here else ""
+    rows = request.input_rows[: config.num_examples]
 
     def ask(judge: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
         asked = {place: conversation_of(prompt) for place, prompt in prompts.items()}
-        made = models[judge].answer(asked, sampling_of_try(number), seed=number)
+        made = _remote(asked_models[judge], url).answer(asked, sampling_of_try(number), seed=number)
         return {place: text_of(generation) for place, generation in made.items()}
 
+    system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
     return evaluate_each(
-        request.input_rows[: config.num_examples],
-        answer,
+        rows,
+        _answer(candidate, asked_models[candidate.model], rows, url),
         request.scoring_functions,
         scoring_params=config.scoring_params,
-        system_message=candidate.system_message.content if candidate.system_message else None,
+        system_message=system.content if system else None,
         ask=ask,
     )
+
+
+def _answer(
+    candidate: ModelCandidate | RerankCandidate, model: ModelConfig, rows: Sequence[Mapping[str, Any]], url: str
+) -> Answer:
+    """Return what answers rows by their places."""
+
+    def text(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
+        assert isinstance(candidate, ModelCandidate)  # noqa: S101 - chosen below
+        made = _remote(model, url).answer(asked, candidate.sampling_params, seed=0)
+        return {place: generation.record() for place, generation in made.items()}
+
+    def ranking(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
+        assert isinstance(candidate, RerankCandidate)  # noqa: S101 - chosen below
+        ranked = {place: ranked_row(rows[place]) for place in asked}
+        made = ranker_of(model, lambda: url)({place: (one.query, one.items) for place, one in ranked.items()})
+        return {
+            place: {"generated_answer": None, "error": str(scores)}
+            if isinstance(scores, ValueError)
+            else {"generated_answer": as_answer(scores, candidate.max_num_results)}
+            for place, scores in made.items()
+        }
+
+    return ranking if isinstance(candidate, RerankCandidate) else text
+
+
+def _check_types(
+    candidate: ModelCandidate | RerankCandidate, judges: Collection[str], models: Mapping[str, ModelConfig]
+) -> None:
+    needed = {
+        candidate.model: ("llm" if isinstance(candidate, ModelCandidate) else "rerank"),
+        **dict.fromkeys(judges, "llm"),
+    }
+    wrong = [name for name, kind in needed.items() if models[name].model_type != kind]
+    if wrong:
+        message = "; ".join(
+            f"{name!r} has model_type {models[name].model_type}, needed is {needed[name]}" for name in wrong
+        )
+        raise ConfigError([Mistake("benchmark_config", message)])
 
 
 def _remote(model: ModelConfig, engine_url: str) -> RemoteModel:

@@ -19,10 +19,12 @@ from llsflow.jobs.rows import evaluate_rows
 from llsflow.jobs.state import UNDER_WAY
 from llsflow.jobs.views import checkpoint_model, checkpoint_view, conf_models
 from llsflow.plan import Submitter
+from llsflow.rerank import ranker_of, rerank
 from llsflow.schema.benchmarks import Benchmark, BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.jobs import Checkpoint, JobStatus, PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from llsflow.schema.models import Model
+from llsflow.schema.rerank import RerankRequest, RerankResponse
 from llsflow.schema.scoring import EvaluateResponse
 from llsflow.schema.server import ServerConfig
 from llsflow.store import JobKind, Store, StoredJob
@@ -196,6 +198,15 @@ class JobsService:
             return evaluate_rows(request, self.names, self.engine_url)
         finally:
             self._waiting.release()
+
+    def rerank(self, request: RerankRequest) -> RerankResponse:
+        """Put items in the order of their relevance to a query.
+
+        Raises:
+            ConfigError, NotFoundError: it cannot be done, and why.
+            UnavailableError: the inference engine or an endpoint does not answer.
+        """
+        return rerank(request, ranker_of(requests.known_model(request.model, self.names), self.engine_url))
 
     def models(self) -> list[Model]:
         """Return every model: those of conf/model, and the checkpoints of every training job."""

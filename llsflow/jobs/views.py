@@ -87,7 +87,10 @@ def checkpoint_model(checkpoint: StoredCheckpoint) -> Model:
 
 def conf_models() -> list[Model]:
     """Return the models of conf/model that are complete."""
-    return [Model(identifier=model.model_id, id=model.model_id, provider_id="conf") for model in list_models()]
+    return [
+        Model(identifier=model.model_id, id=model.model_id, provider_id="conf", model_type=model.model_type)
+        for model in list_models()
+    ]
 
 
 def _progress(job: StoredJob) -> JobProgress | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from fastapi import Request
@@ -12,18 +12,21 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from llsflow.errors import LlsflowError, NotFoundError
+from llsflow.models.bm25 import bm25
 from llsflow.models.constrain import check_format
-from llsflow.models.lanes import Answer, NotANumber, NotEnoughMemory, Ticket
+from llsflow.models.lanes import A, Answer, NotANumber, NotEnoughMemory, Ticket, Waiting
 from llsflow.models.protocol import (
     NOT_A_NUMBER,
     OUT_OF_MEMORY,
     ChatRequest,
     CompletionRequest,
+    RankingRequest,
     conversation_of,
     format_of,
     sampling_of,
 )
-from llsflow.models.replies import LAST_EVENT, Reply, error_body, event
+from llsflow.models.ranking_lane import RankTicket
+from llsflow.models.replies import LAST_EVENT, Reply, error_body, event, ranking_body
 from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
 
@@ -54,13 +57,29 @@ async def answered(engine: Engine, request: Request, ticket: Ticket, reply: Repl
     Raises:
         ValueError, LlsflowError: why there is none.
     """
+    return await _whole(engine, request, ticket, reply.whole)
+
+
+async def ranked(engine: Engine, request: Request, ticket: RankTicket, asked: RankingRequest) -> Response:
+    """Return the order of the documents.
+
+    Raises:
+        LlsflowError: why there is none.
+    """
+    if ticket.model.builtin:
+        scores = await asyncio.to_thread(bm25, asked.query, asked.texts)
+        return JSONResponse(ranking_body(asked, scores))
+    return await _whole(engine, request, ticket, lambda scores: ranking_body(asked, scores))
+
+
+async def _whole(engine: Engine, request: Request, ticket: Waiting[A], say: Callable[[A], dict[str, Any]]) -> Response:
     engine.submit(ticket)
     future = asyncio.wrap_future(ticket.answered)
     if not await _first(request, future):
         ticket.drop()
         future.add_done_callback(lambda done: done.cancelled() or done.exception())
         return Response(status_code=READER_GONE)
-    return JSONResponse(reply.whole(future.result()))
+    return JSONResponse(say(future.result()))
 
 
 async def streamed(engine: Engine, request: Request, ticket: Ticket, reply: Reply) -> Response:

@@ -81,7 +81,7 @@ def ready_folder(model: ModelConfig) -> Path:
     if model.endpoint is not None:
         raise ModelError(f"{model.model_id!r} answers at {model.endpoint.base_url}: its weights are not here")
     if model.init is None:
-        assert model.path is not None  # noqa: S101 - the schema wants one of the three
+        assert model.path is not None  # noqa: S101 - the callers have looked for what is built in
         return model_folder(model.path, model.revision)
     from llsflow.models import build
 

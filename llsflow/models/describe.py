@@ -121,7 +121,7 @@ def adapter_base(path: Path) -> tuple[str, str | None]:
     Raises:
         ModelError: it does not say.
     """
-    config = _read_object(path / ADAPTER_CONFIG)
+    config = read_object(path / ADAPTER_CONFIG)
     base, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(base, str) or not base:
         raise ModelError(f"{str(path / ADAPTER_CONFIG)!r} names no base_model_name_or_path: set it to the base model")
@@ -165,7 +165,7 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{str(path)!r} holds no config.json: {_found(path)}; "
             "a Hugging Face model folder has config.json, *.safetensors and tokenizer.json"
         )
-    config = _read_object(file)
+    config = read_object(file)
     names = config.get("architectures") or []
     if names and not any(str(name).endswith(CAUSAL_LM) for name in names):
         raise ModelError(
@@ -188,7 +188,7 @@ def weight_files(path: Path) -> list[Path]:
     if (path / WEIGHTS).is_file():
         return [path / WEIGHTS]
     if (path / INDEX).is_file():
-        weight_map = _read_object(path / INDEX).get("weight_map")
+        weight_map = read_object(path / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise ModelError(f"{str(path / INDEX)!r} has no weight_map: copy the file again")
         names = sorted(set(weight_map.values()))
@@ -321,7 +321,12 @@ def _first(config: Mapping[str, Any], keys: Sequence[str]) -> int | None:
     return next((config[key] for key in keys if isinstance(config.get(key), int)), None)
 
 
-def _read_object(file: Path) -> dict[str, Any]:
+def read_object(file: Path) -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Raises:
+        ModelError: it holds something else.
+    """
     try:
         value = json.loads(file.read_bytes())
     except ValueError as error:

@@ -6,9 +6,9 @@ import asyncio
 import ipaddress
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from llsflow.errors import NotFoundError, UnavailableError
 from llsflow.models.generation import Finish
@@ -41,6 +41,46 @@ class Reply:
     finish: Finish
 
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True)
+class Operation(Generic[T_co]):
+    """One of the things that an endpoint can be asked for."""
+
+    path: str
+    what: str
+    """What it answers with."""
+    read: Callable[[Any], T_co]
+    """Its JSON -> the answer; ValueError, KeyError, IndexError, TypeError or AttributeError: it is none."""
+
+
+def _completion(told: Any) -> Reply:
+    choice = told["choices"][0]
+    tokens = (told.get("usage") or {}).get("completion_tokens") or 0
+    finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
+    return Reply(str(choice["message"]["content"] or ""), int(tokens), finish)
+
+
+def _scores(told: Any) -> dict[int, float]:
+    return {int(one["index"]): float(one["relevance_score"]) for one in told["results"]}
+
+
+COMPLETION = Operation("/chat/completions", "completion", _completion)
+RERANK = Operation("/rerank", "ranking", _scores)
+"""Scores by the item's place. Source: the reranking that Cohere began and Jina and vLLM serve too."""
+
+
+@dataclass(frozen=True)
+class _Nothing:
+    """A try that brought no answer."""
+
+    why: str
+    wait: float | None = None
+    """Seconds after which the endpoint asks for the next; None: it does not say."""
+
+
 class Channel:
     """This process's way to an endpoint, which holds to its limit whoever asks; used in one event loop."""
 
@@ -62,11 +102,12 @@ class Channel:
             trust_env=not _is_here(httpx.URL(self.endpoint.base_url).host),
         )
 
-    async def ask(self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str) -> Reply:
-        """Return the answer to a request for a chat completion.
+    async def ask(self, client: httpx.AsyncClient, operation: Operation[T], body: Mapping[str, Any], called: str) -> T:
+        """Return the answer to a request.
 
         Args:
             client: connections, as `open` returns them.
+            operation: what is asked for.
             body: of the request.
             called: what messages call the endpoint.
 
@@ -81,29 +122,32 @@ class Channel:
             if number:
                 await pause(wait)
             async with self._free:
-                found = await self._try(client, body, called)
-            if isinstance(found, Reply):
+                found = await self._try(client, operation, body, called)
+            if not isinstance(found, _Nothing):
                 return found
-            why, asked_for = found
+            why, asked_for = found.why, found.wait
             longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
             wait = asked_for if asked_for is not None else longest * random.uniform(0.5, 1)  # noqa: S311
         tries = f" ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else ""
         raise Unanswered(f"{why}{tries}")
 
     async def _try(
-        self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str
-    ) -> Reply | tuple[str, float | None]:
-        """Return the answer; or why there is none that another try may bring, and after how many seconds, if said."""
+        self, client: httpx.AsyncClient, operation: Operation[T], body: Mapping[str, Any], called: str
+    ) -> T | _Nothing:
+        """Return the answer; or why there is none that another try may bring."""
         import httpx
 
         try:
-            response = await client.post("/chat/completions", json=body)
+            response = await client.post(operation.path, json=body)
         except httpx.TimeoutException:
-            return f"no answer within {self.endpoint.timeout_seconds:g} s", None
+            return _Nothing(f"no answer within {self.endpoint.timeout_seconds:g} s")
         except httpx.HTTPError as error:
-            return str(error) or type(error).__name__, None
+            return _Nothing(str(error) or type(error).__name__)
         if response.status_code == httpx.codes.OK:
-            return _read(response)
+            try:
+                return operation.read(response.json())
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+                return _Nothing(f"it answered with something that is no {operation.what}")
         message, code = _message(response)
         if response.status_code in (401, 403):
             variable = self.endpoint.api_key_env
@@ -114,19 +158,8 @@ class Channel:
         if response.status_code in REFUSED or code in (OUT_OF_MEMORY, NOT_A_NUMBER):
             raise ValueError(message)
         if response.status_code in AGAIN:
-            return message, _retry_after(response)
+            return _Nothing(message, _retry_after(response))
         raise ValueError(f"HTTP {response.status_code}: {message}")
-
-
-def _read(response: httpx.Response) -> Reply | tuple[str, None]:
-    try:
-        told = response.json()
-        choice = told["choices"][0]
-        tokens = (told.get("usage") or {}).get("completion_tokens") or 0
-        finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
-        return Reply(str(choice["message"]["content"] or ""), int(tokens), finish)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return "it answered with something that is no completion", None
 
 
 def _message(response: httpx.Response) -> tuple[str, str | None]:

@@ -25,9 +25,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llsflow.errors import LlsflowError, NotFoundError
-from llsflow.models.answering import answered, failure, streamed, ticket_of
+from llsflow.models.answering import answered, failure, ranked, streamed, ticket_of
 from llsflow.models.catalogue import find_model, known_models
-from llsflow.models.protocol import ChatRequest, CompletionRequest, read_request
+from llsflow.models.protocol import ChatRequest, CompletionRequest, RankingRequest, read_request
+from llsflow.models.ranking_lane import RankTicket
 from llsflow.models.replies import Reply, error_body
 from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
@@ -60,6 +61,8 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
     async def answer(request: Request, kind: type[ChatRequest | CompletionRequest]) -> Response:
         asked = read_request(_json(await request.body()), kind)
         model = await in_thread(lambda: _known(asked.model, config_dir))
+        if model.model_type != "llm":
+            raise ValueError(f"{asked.model!r} ranks and writes no text: ask it at /v1/rerank")
         ticket, reply = await in_thread(lambda: ticket_of(asked, model)), Reply(asked)
         return await (streamed if asked.stream else answered)(engine, request, ticket, reply)
 
@@ -71,6 +74,19 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
     async def completions(request: Request) -> Response:
         return await answer(request, CompletionRequest)
 
+    @app.post("/v1/rerank")
+    async def rerank(request: Request) -> Response:
+        asked = read_request(_json(await request.body()), RankingRequest)
+        model = await in_thread(lambda: _known(asked.model, config_dir))
+        if model.model_type != "rerank":
+            raise ValueError(f"{asked.model!r} writes text and ranks nothing: take a model of model_type rerank")
+        return await ranked(engine, request, RankTicket(model, asked.query, asked.texts), asked)
+
+    _tell_errors(app)
+    return app
+
+
+def _tell_errors(app: FastAPI) -> None:
     @app.exception_handler(ValueError)
     @app.exception_handler(LlsflowError)
     @app.exception_handler(HTTPException)
@@ -83,8 +99,6 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
     @app.exception_handler(Exception)
     async def fault(_: Request, __: Exception) -> JSONResponse:
         return JSONResponse(error_body("a fault of the inference engine: see its log", "server_error"), 500)
-
-    return app
 
 
 def _json(body: bytes) -> object:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, UnavailableError
@@ -49,24 +49,17 @@ class Answer:
     tokens: int
 
 
+A = TypeVar("A")
+
+
 @dataclass(eq=False)
-class Ticket:
+class Waiting(Generic[A]):
     """A request that waits for its answer."""
 
     model: ModelConfig
-    asked: Conversation | str
-    """A conversation, or a text that is gone on with as it is."""
-    sampling: SamplingParams
-    seed: int
-    response_format: ResponseFormat | None = None
-    on_text: Callable[[str], None] | None = None
-    """Told in the engine's thread what the answer has grown by."""
-    answered: Future[Answer] = field(default_factory=Future)
+    answered: Future[A] = field(default_factory=Future, kw_only=True)
     """The answer; ValueError: the model refuses the request; LlsflowError: why there is none."""
-    dropped: bool = False
-    prompt: str = ""
-    row: Row | None = None
-    text: GrowingText | None = None
+    dropped: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         self.answered.set_running_or_notify_cancel()  # nobody but the engine ends it
@@ -74,13 +67,33 @@ class Ticket:
     def drop(self) -> None:
         """Do not want the answer any longer; from any thread."""
         self.dropped = True
-        if self.row is not None:
-            self.row.dropped = True
 
     def fail(self, error: Exception) -> None:
         """Say why there is no answer, unless there is one."""
         if not self.answered.done():
             self.answered.set_exception(error)
+
+
+@dataclass(eq=False)
+class Ticket(Waiting[Answer]):
+    """A conversation or a text that waits for what the model says to it."""
+
+    asked: Conversation | str
+    """A conversation, or a text that is gone on with as it is."""
+    sampling: SamplingParams
+    seed: int
+    response_format: ResponseFormat | None = None
+    on_text: Callable[[str], None] | None = None
+    """Told in the engine's thread what the answer has grown by."""
+    prompt: str = ""
+    row: Row | None = None
+    text: GrowingText | None = None
+
+    def drop(self) -> None:
+        """Do not want the answer any longer; from any thread."""
+        super().drop()
+        if self.row is not None:
+            self.row.dropped = True
 
 
 @dataclass
@@ -131,8 +144,9 @@ class Lane:
         """Return the requests that are not answered yet; from any thread."""
         return list(self._tickets.copy().values())
 
-    def take(self, ticket: Ticket) -> None:
+    def take(self, ticket: Waiting[Answer]) -> None:
         """Make the ticket's row; a request that the model cannot take fails alone."""
+        assert isinstance(ticket, Ticket)  # noqa: S101 - the engine's door told the two apart
         self.used = time.monotonic()
         try:
             ids = self._prompt(ticket)

@@ -60,7 +60,7 @@ def open_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedT
             str(folder), local_files_only=True, trust_remote_code=trust_remote_code
         )
     except Exception as error:  # noqa: BLE001, RUF100 - tokenizers raises bare Exception for a damaged file
-        why = _first_line(error)
+        why = first_line(error)
         raise ModelError(f"the tokenizer in {str(folder)!r} cannot be loaded: {why}") from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -129,7 +129,7 @@ def load_model(
             raise ModelError(
                 f"the model in {str(folder)!r} brings its own code: read it, then set model.trust_remote_code=true"
             ) from error
-        raise ModelError(f"the model in {str(folder)!r} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"the model in {str(folder)!r} cannot be loaded: {first_line(error)}") from error
     _refuse_holes(folder, info)
     ready: PreTrainedModel = model.eval() if quantized else model.to(device).eval()
     return ready
@@ -278,6 +278,7 @@ def _generation_config(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFas
     return config
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what a library's error says, shortened."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0].rstrip(".:")[:300]

@@ -122,7 +122,30 @@ class CompletionRequest(SampledRequest):
     prompt: Text
 
 
-R = TypeVar("R", bound=SampledRequest)
+class Document(Record):
+    """A text to be ranked."""
+
+    text: Text
+
+
+class RankingRequest(Record):
+    """What reranking takes, as Cohere began it and Jina and vLLM have it too."""
+
+    model: Text
+    query: Text
+    documents: Annotated[list[Text | Document], Field(min_length=1)]
+    top_n: PositiveInt | None = None
+    """The first so many of the order; null: all."""
+    return_documents: Bool = False
+    """Whether each place of the order repeats its text."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the documents' texts."""
+        return [one if isinstance(one, str) else one.text for one in self.documents]
+
+
+R = TypeVar("R", bound=Record)
 
 
 def read_request(body: object, kind: type[R]) -> R:
@@ -132,9 +155,8 @@ def read_request(body: object, kind: type[R]) -> R:
         ValueError: every field that is missing, wrong or not available, in one text.
     """
     if not isinstance(body, dict):
-        raise ValueError(
-            f"the body is not a JSON object: send {{model, {'messages' if kind is ChatRequest else 'prompt'}, …}}"
-        )
+        needed = ", ".join(name for name, field in kind.model_fields.items() if field.is_required())
+        raise ValueError(f"the body is not a JSON object: send {{{needed}, …}}")
     mistakes = []
     kept: dict[str, Any] = {}
     for name, value in body.items():
@@ -149,7 +171,7 @@ def read_request(body: object, kind: type[R]) -> R:
     except ValidationError as error:
         mistakes += [_in_words(details, kind) for details in error.errors(include_url=False)]
     else:
-        mistakes += _contradictions(request)
+        mistakes += _contradictions(request) if isinstance(request, SampledRequest) else []
     if mistakes:
         raise ValueError("; ".join(mistakes))
     return request

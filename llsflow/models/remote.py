@@ -7,15 +7,15 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, LlsflowError, Mistake, Stopped, UnavailableError
-from llsflow.models.endpoint import Channel, Unanswered
+from llsflow.models.endpoint import COMPLETION, RERANK, Channel, Operation, Reply, Unanswered
 from llsflow.models.generation import Generation
 from llsflow.models.protocol import request_body
 from llsflow.schema.inference import ResponseFormat
@@ -32,6 +32,8 @@ CLOSING_SECONDS = 5.0
 """Longest wait for connections to be closed when no more answers are wanted."""
 
 Told = Callable[[int, Generation], None]
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -94,31 +96,84 @@ class RemoteModel:
             UnavailableError: it does not answer at all, or refuses the key.
             Stopped: `stopping` said so.
         """
-        made: dict[int, Generation] = {}
-        failed: dict[int, Generation] = {}
+        bodies = (
+            (place, request_body(self.name, said, sampling, None if seed is None else seed + place, response_format))
+            for place, said in asked.items()
+        )
 
-        def keep(place: int, generation: Generation) -> None:
-            made[place] = generation
-            if on_generation:
-                on_generation(place, generation)
-
-        for place, found in self._answers(asked, sampling, seed, response_format, stopping):
+        def made(place: int, found: Reply | str) -> Generation:
             prompt = json.dumps(asked[place], ensure_ascii=False)
+            if isinstance(found, str):
+                return Generation("", 0, "stop", prompt, found)
+            return Generation(found.text, found.tokens, found.finish, prompt)
+
+        return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
+
+    def rank(
+        self,
+        asked: Mapping[int, tuple[str, Sequence[str]]],
+        *,
+        on_ranking: Callable[[int, list[float] | ValueError], None] | None = None,
+        stopping: Callable[[], bool] | None = None,
+    ) -> dict[int, list[float] | ValueError]:
+        """Return the relevance of each item, of a query and its items by their place; or why there is none.
+
+        Raises:
+            NotFoundError: the endpoint has no such model.
+            UnavailableError: it does not answer at all, or refuses the key.
+            Stopped: `stopping` said so.
+        """
+        bodies = (
+            (place, {"model": self.name, "query": query, "documents": list(items), "top_n": len(items)})
+            for place, (query, items) in asked.items()
+        )
+
+        def made(place: int, found: Mapping[int, float] | str) -> list[float] | ValueError:
+            if isinstance(found, str):
+                return ValueError(found)
+            items = range(len(asked[place][1]))
+            if found.keys() != {*items}:
+                return ValueError(f"{self.called} scored {len(found)} of {len(items)} items, or others: all are needed")
+            return [found[item] for item in items]
+
+        return self._gathered(self._answers(RERANK, bodies, stopping), made, on_ranking)
+
+    def _gathered(
+        self,
+        answers: Iterator[tuple[int, T | Unanswered | ValueError]],
+        make: Callable[[int, T | str], R],
+        told: Callable[[int, R], None] | None,
+    ) -> dict[int, R]:
+        """Return what `make` makes of each answer, or of why there is none; by place.
+
+        A failure is told once another request shows that it was of this one, not of the endpoint.
+        """
+        made: dict[int, R] = {}
+        failed: dict[int, Unanswered] = {}
+        answered = 0
+
+        def keep(place: int, found: T | str) -> None:
+            made[place] = make(place, found)
+            if told:
+                told(place, made[place])
+
+        for place, found in answers:
             if isinstance(found, Unanswered):
-                failed[place] = Generation("", 0, "stop", prompt, str(found))
+                failed[place] = found
                 if len(failed) >= max(MOST_IN_A_ROW, self.endpoint.at_once):
                     raise self._gone(found, len(made))
             elif isinstance(found, ValueError):
-                keep(place, Generation("", 0, "stop", prompt, str(found)))
+                keep(place, str(found))
             else:
-                for earlier, generation in failed.items():
-                    keep(earlier, generation)
+                for earlier, why in failed.items():
+                    keep(earlier, str(why))
                 failed.clear()
-                keep(place, Generation(found.text, found.tokens, found.finish, prompt))
-        if failed and not any(generation.error is None for generation in made.values()):
-            raise self._gone(next(iter(failed.values())).error, len(made))
-        for place, generation in failed.items():
-            keep(place, generation)
+                answered += 1
+                keep(place, found)
+        if failed and not answered:
+            raise self._gone(next(iter(failed.values())), len(made))
+        for place, why in failed.items():
+            keep(place, str(why))
         return made
 
     def _gone(self, why: object, kept: int) -> UnavailableError:
@@ -127,21 +182,15 @@ class RemoteModel:
 
     def _answers(
         self,
-        asked: Mapping[int, Conversation],
-        sampling: SamplingParams,
-        seed: int | None,
-        response_format: ResponseFormat | None,
+        operation: Operation[T],
+        bodies: Iterator[tuple[int, dict[str, Any]]],
         stopping: Callable[[], bool] | None,
-    ) -> Iterator[tuple[int, Any]]:
-        """Yield each place with its Reply, Unanswered or ValueError, as it comes."""
+    ) -> Iterator[tuple[int, T | Unanswered | ValueError]]:
+        """Yield each place with what was answered or why nothing was, as it comes."""
         came: queue.SimpleQueue[tuple[int, Any] | None] = queue.SimpleQueue()
-        bodies = (
-            (place, request_body(self.name, said, sampling, None if seed is None else seed + place, response_format))
-            for place, said in asked.items()
-        )
         closed = threading.Event()
         room = asyncio.Semaphore(self.endpoint.at_once)
-        every = self._ask(bodies, came, room, closed)
+        every = self._ask(operation, bodies, came, room, closed)
         work = asyncio.run_coroutine_threadsafe(every, _loop())
         work.add_done_callback(lambda _: came.put(None))
         try:
@@ -165,6 +214,7 @@ class RemoteModel:
 
     async def _ask(
         self,
+        operation: Operation[Any],
         bodies: Iterator[tuple[int, dict[str, Any]]],
         came: queue.SimpleQueue[Any],
         room: asyncio.Semaphore,
@@ -177,7 +227,7 @@ class RemoteModel:
             for place, body in bodies:
                 await room.acquire()
                 try:
-                    came.put((place, await channel.ask(client, body, self.called)))
+                    came.put((place, await channel.ask(client, operation, body, self.called)))
                 except (ValueError, Unanswered) as error:
                     came.put((place, error))
 

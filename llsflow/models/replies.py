@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llsflow.models.protocol import CompletionRequest, SampledRequest
+from llsflow.models.protocol import CompletionRequest, RankingRequest, SampledRequest
 
 if TYPE_CHECKING:
     from llsflow.models.lanes import Answer
@@ -51,6 +52,17 @@ class Reply:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def ranking_body(request: RankingRequest, scores: Sequence[float]) -> dict[str, Any]:
+    """Return the body of an order of documents, the most relevant first; of equal ones the first in the request."""
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place))[: request.top_n]
+    texts = request.texts
+    repeated = [{"document": {"text": texts[place]}} if request.return_documents else {} for place in order]
+    results = [
+        {"index": place, "relevance_score": scores[place], **more} for place, more in zip(order, repeated, strict=True)
+    ]
+    return {"id": f"rerank-{uuid.uuid4().hex}", "model": request.model, "results": results}
 
 
 def event(body: dict[str, Any]) -> bytes:

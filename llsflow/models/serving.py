@@ -7,24 +7,28 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llsflow.errors import LlsflowError, UnavailableError
 from llsflow.models.catalogue import ready_folder
 from llsflow.models.describe import weight_files
-from llsflow.models.lanes import Counts, Lane, NotEnoughMemory, Ticket, free_memory
+from llsflow.models.lanes import Counts, Lane, NotEnoughMemory, Waiting, free_memory
 from llsflow.models.load import load_tokenizer
+from llsflow.models.ranking_lane import RankingLane
+from llsflow.models.rerankers import reranker_files
 from llsflow.models.sharing import SharedModel, base_of
 from llsflow.schema.models import ModelConfig
 
 if TYPE_CHECKING:
-    from llsflow.models.local import LocalModel
+    from llsflow.models.ranking import RankingModel
 
 logger = logging.getLogger("llsflow.engine")
 
 State = Literal["starting", "ready", "failed"]
-LoadModel = Callable[[ModelConfig], "LocalModel"]
+Loaded = tuple[Lane | RankingLane, str | None]
+"""A model, and the name of its adapter on the weights that it shares."""
 
 
 class Engine:
@@ -46,10 +50,10 @@ class Engine:
         self.why = ""
         """Why it failed to start."""
         self.counts = Counts()
-        self._waiting: deque[Ticket] = deque()
-        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self._waiting: deque[Waiting[Any]] = deque()
+        self._lanes: OrderedDict[str, Lane | RankingLane] = OrderedDict()
         """Models in memory, the one that was not used for longest first."""
-        self._shared: dict[str, SharedModel] = {}
+        self._shared: dict[str, SharedModel | RankingModel] = {}
         """Weights in memory, by folder and time of change: max_models counts these."""
         self._weights: dict[str, tuple[str, str | None]] = {}
         """Of each lane: its weights, and its adapter on them."""
@@ -61,7 +65,7 @@ class Engine:
         """Import what generating needs and begin to answer, in the background."""
         self._thread.start()
 
-    def submit(self, ticket: Ticket) -> None:
+    def submit(self, ticket: Waiting[Any]) -> None:
         """Have a ticket answered."""
         with self._changed:
             if self._closing or self.state == "failed":
@@ -91,7 +95,7 @@ class Engine:
             **vars(self.counts),
         }
 
-    def _open(self) -> list[Ticket]:
+    def _open(self) -> list[Waiting[Any]]:
         """Return the requests that are not answered yet; from any thread."""
         with self._changed:
             waiting = list(self._waiting)
@@ -166,45 +170,62 @@ class Engine:
             with self._changed:
                 self._waiting.remove(ticket)
 
-    def _fail(self, ticket: Ticket, error: Exception) -> None:
+    def _fail(self, ticket: Waiting[Any], error: Exception) -> None:
         self.counts.failed += 1
         ticket.fail(error)
 
-    def _lane(self, model: ModelConfig) -> Lane | None:
+    def _lane(self, model: ModelConfig) -> Lane | RankingLane | None:
         """Return a model from memory, or from its folder; None: every model in memory has requests under way."""
         folder = ready_folder(model)
-        key = f"{model.model_dump_json()}{_stamp(folder)}"
+        ranks = model.model_type == "rerank"
+        key = f"{model.model_dump_json()}{_stamp(folder, ranks=ranks)}"
         if key in self._lanes:
             self._lanes.move_to_end(key)
             return self._lanes[key]
-        whole = base_of(folder) or folder
-        weights = f"{whole}{_stamp(whole)}"
+        whole = folder if ranks else base_of(folder) or folder
+        weights = f"{whole}{_stamp(whole, ranks=ranks)}"
         while weights not in self._shared and len(self._shared) >= self.max_models:
             if not self._evict_idle():
                 return None
         began = time.perf_counter()
-        local, adapter = self._load(model, folder, weights)
+        load = self._load_reranker if ranks else self._load_text_model
+        self._lanes[key], adapter = self._with_room(lambda: load(model, folder, weights))
         logger.info("loaded %s from %s in %.1f s", model.model_id, folder, time.perf_counter() - began)
-        shared = self._shared[weights]
-        self._lanes[key] = Lane(model.model_id, local, self.batch_size, self.counts, put_on=lambda: shared.use(adapter))
         self._weights[key] = (weights, adapter)
         return self._lanes[key]
 
-    def _load(self, model: ModelConfig, folder: Path, weights: str) -> tuple[LocalModel, str | None]:
-        """Return the model, and the name of its adapter on the weights that it shares; other weights are made room."""
-        from llsflow.models.local import LocalModel, out_of_memory
+    def _load_reranker(self, model: ModelConfig, folder: Path, weights: str) -> Loaded:
+        from llsflow.models.ranking import RankingModel
+
+        made = RankingModel.load(
+            folder, dtype=self.dtype, device=self.device, trust_remote_code=model.trust_remote_code
+        )
+        self._shared[weights] = made
+        return RankingLane(model.model_id, made, self.batch_size, self.counts), None
+
+    def _load_text_model(self, model: ModelConfig, folder: Path, weights: str) -> Loaded:
+        from llsflow.models.local import LocalModel
 
         whole = base_of(folder) or folder
+        if weights not in self._shared:
+            code = model.trust_remote_code
+            made = LocalModel.load(whole, dtype=self.dtype, device=self.device, trust_remote_code=code)
+            self._shared[weights] = SharedModel(made.model)
+        shared = self._shared[weights]
+        assert isinstance(shared, SharedModel)  # noqa: S101 - a reranker's weights are under a name of their own
+        adapter = shared.add(folder) if whole != folder else None
+        tokenizer = load_tokenizer(folder, model.chat_template, None, model.trust_remote_code)
+        local = LocalModel(shared.model, tokenizer)
+        put_on = partial(shared.use, adapter)
+        return Lane(model.model_id, local, self.batch_size, self.counts, put_on=put_on), adapter
+
+    def _with_room(self, load: Callable[[], Loaded]) -> Loaded:
+        """Return what is loaded, after other weights made room for it where they must."""
+        from llsflow.models.local import out_of_memory
+
         while True:
             try:
-                if weights not in self._shared:
-                    code = model.trust_remote_code
-                    made = LocalModel.load(whole, dtype=self.dtype, device=self.device, trust_remote_code=code)
-                    self._shared[weights] = SharedModel(made.model)
-                shared = self._shared[weights]
-                adapter = shared.add(folder) if whole != folder else None
-                tokenizer = load_tokenizer(folder, model.chat_template, None, model.trust_remote_code)
-                return LocalModel(shared.model, tokenizer), adapter
+                return load()
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
@@ -222,15 +243,17 @@ class Engine:
     def _evict(self, key: str) -> None:
         model_id = self._lanes.pop(key).model_id
         weights, adapter = self._weights.pop(key)
-        if adapter:
-            self._shared[weights].remove(adapter)
+        shared = self._shared[weights]
+        if adapter and isinstance(shared, SharedModel):
+            shared.remove(adapter)
         if not any(others == weights for others, _ in self._weights.values()):
             del self._shared[weights]
         free_memory()
         logger.info("%s left the memory", model_id)
 
 
-def _stamp(folder: Path) -> str:
+def _stamp(folder: Path, *, ranks: bool) -> str:
     """Return what changes when the model's files do: its answers are always those of the files as they are."""
-    files = [*weight_files(folder), folder / "config.json", folder / "tokenizer.json", folder / "chat_template.jinja"]
+    names = ("config.json", "tokenizer.json", "chat_template.jinja")
+    files = reranker_files(folder) if ranks else [*weight_files(folder), *(folder / name for name in names)]
     return repr([(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()])

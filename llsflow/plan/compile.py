@@ -152,7 +152,7 @@ class _Compiler:
         if "model" in self.made:
             return {"chat_template": self.template}
         facts = self.world.model
-        if self.experiment.model.endpoint:
+        if self.experiment.model.endpoint or self.experiment.model.builtin:
             return identity_of(self.experiment.model)
         if facts is None:
             identity: dict[str, Any] = {"hub": self.experiment.model.path, "revision": self.experiment.model.revision}
@@ -327,7 +327,7 @@ class _Compiler:
             settings["own_scoring_functions"] = own
         if self.world.judges:
             settings["judges"] = self.world.judges
-        endpoint = experiment.model.model_dump(mode="json") if experiment.model.endpoint else None
+        elsewhere = experiment.model.endpoint or experiment.model.builtin
         judges = {name: experiment.named_model(name) for name in self.world.judges}
         cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
         return self._make(
@@ -342,7 +342,7 @@ class _Compiler:
                 "tokenizer": self.tokenizer if inputs.get("model") != "export" else {"chat_template": None},
                 "device": experiment.trainer.accelerator,
                 "label": label,
-                "endpoint": endpoint,
+                "elsewhere": experiment.model.model_dump(mode="json") if elsewhere else None,
                 "judges": {name: model.model_dump(mode="json") for name, model in judges.items() if model},
             },
             cost=estimate.of_evaluate(self.world, experiment, cost),

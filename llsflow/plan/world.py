@@ -14,9 +14,10 @@ from llsflow.evals import check_columns, check_scorers
 from llsflow.models import describe
 from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
+from llsflow.models.rerankers import describe_reranker
 from llsflow.models.roles import llama_roles, roles_of
 from llsflow.plan.machine import machine_mistakes
-from llsflow.schema.benchmarks import ModelCandidate
+from llsflow.schema.benchmarks import ModelCandidate, RerankCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, judge_models, referenced_datasets
 from llsflow.schema.models import ModelConfig
@@ -69,7 +70,9 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     ):
         problems.append(Mistake(".".join(map(str, loc)), message))
     if benchmark := experiment.benchmark:
-        found = check_scorers(benchmark.scoring_functions, benchmark.benchmark_config.scoring_params)
+        config = benchmark.benchmark_config
+        ranks = isinstance(config.eval_candidate, RerankCandidate)
+        found = check_scorers(benchmark.scoring_functions, config.scoring_params, ranks=ranks)
         problems += [Mistake(".".join(map(str, ("benchmark", *loc))), message) for loc, message in found]
         problems += [Mistake("benchmark.response_format", message) for message in _format_mistakes(experiment)]
     if not problems:
@@ -88,9 +91,15 @@ def _find_model(experiment: Experiment, world: World, problems: list[Mistake]) -
         elif model.path is not None:
             folder = describe.locate(model.path, model.revision)
             world.model_path = str(folder.absolute()) if folder else model.path
-            world.model = describe.describe_folder(folder) if folder else None
+            world.model = _describe(model, folder) if folder else None
     except LlsflowError as error:
         problems.append(Mistake("model", str(error)))
+
+
+def _describe(model: ModelConfig, folder: Path) -> ModelFacts:
+    if model.model_type == "rerank":
+        return describe_reranker(folder, trust_remote_code=model.trust_remote_code)
+    return describe.describe_folder(folder)
 
 
 def _find_judges(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
@@ -112,13 +121,15 @@ def identity(model: ModelConfig) -> dict[str, Any]:
     template = {"chat_template": model.chat_template} if model.chat_template else {}
     if model.endpoint:
         return {"endpoint": model.endpoint.base_url, "model": model.endpoint.model or model.model_id}
+    if model.builtin:
+        return {"builtin": model.builtin}
     if model.init:
         return {"init": model.init.model_dump(mode="json"), **template}
     assert model.path is not None  # noqa: S101 - the schema wants one of the three
     folder = describe.locate(model.path, model.revision)
     if folder is None:
         return {"hub": model.path, "revision": model.revision, **template}
-    facts = describe.describe_folder(folder)
+    facts = _describe(model, folder)
     return {"tokenizer": facts.tokenizer_digest, "weights": facts.weights_digest, **template}
 
 
@@ -143,8 +154,7 @@ def _context_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tu
             yield ("recipe", "max_length"), f"{wanted} tokens are over the model's context: allowed are up to {context}"
     if experiment.benchmark and context is not None:
         candidate = experiment.benchmark.benchmark_config.eval_candidate
-        assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
-        wanted = candidate.sampling_params.max_tokens
+        wanted = candidate.sampling_params.max_tokens if isinstance(candidate, ModelCandidate) else None
         if wanted is not None and wanted >= context:
             loc = ("benchmark", "benchmark_config", "eval_candidate", "sampling_params", "max_tokens")
             yield loc, f"{wanted} leaves no room for a prompt: the model's context is {context}"

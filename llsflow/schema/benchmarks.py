@@ -30,6 +30,16 @@ class ModelCandidate(Record):
     """Put before every row's messages."""
 
 
+class RerankCandidate(Record):
+    """A model that puts the items of every row in the order of their relevance to the row's query."""
+
+    type: Literal["rerank"] = "rerank"
+    model: Identifier
+    """The experiment's model_id, of model_type rerank."""
+    max_num_results: PositiveInt | None = 10
+    """The first so many of the order, which are scored; null: all."""
+
+
 class AgentCandidate(Record):
     """An agent that answers the rows (not yet)."""
 
@@ -37,10 +47,13 @@ class AgentCandidate(Record):
     config: dict[str, Any]
 
 
+Candidate = ModelCandidate | RerankCandidate | AgentCandidate
+
+
 class BenchmarkConfig(Record):
     """The candidate, and how its answers are scored."""
 
-    eval_candidate: Annotated[ModelCandidate | AgentCandidate, Field(discriminator="type")]
+    eval_candidate: Annotated[Candidate, Field(discriminator="type")]
     scoring_params: dict[str, ScoringFnParams] = {}
     """By scoring function id; a function that is not named takes its own defaults."""
     num_examples: PositiveInt | None = None
@@ -48,7 +61,7 @@ class BenchmarkConfig(Record):
 
     @field_validator("eval_candidate")
     @classmethod
-    def _no_agent_yet(cls, value: ModelCandidate | AgentCandidate) -> ModelCandidate | AgentCandidate:
+    def _no_agent_yet(cls, value: Candidate) -> Candidate:
         if isinstance(value, AgentCandidate):
             raise ValueError("agent candidates are not available yet: use type: model")
         return value

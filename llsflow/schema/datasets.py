@@ -19,6 +19,8 @@ class DatasetPurpose(StrEnum):
     POST_TRAINING_MESSAGES = "post-training/messages"
     EVAL_QUESTION_ANSWER = "eval/question-answer"
     EVAL_MESSAGES_ANSWER = "eval/messages-answer"
+    EVAL_RERANK = "eval/rerank"
+    """Not of the specification."""
 
 
 class URIDataSource(Record):
@@ -44,7 +46,8 @@ class DatasetConfig(Record):
     """post-training/messages: `messages`, `prompt`+`completion`, `question`+`answer` or
     `prompt`+`chosen`+`rejected` rows;
     eval/question-answer: `question`+`answer`; eval/messages-answer: `messages`+`answer`;
-    both also take `expected_answer` with `chat_completion_input` or `input_query`, as older data sets have them."""
+    both also take `expected_answer` with `chat_completion_input` or `input_query`, as older data sets have them;
+    eval/rerank: `query`, `items` (a list of texts) and `relevance` (a number for each item; 0: it is not relevant)."""
     uri: Text | None = None
     """A .jsonl, .json, .csv or .parquet file (each optionally .gz): a path from where the command runs,
     or `conf://…` for one beside the configuration; or `store://<dataset_id>?rows=<n>&digest=<sha256>` for the first

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
-from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
+from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark, RerankCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
@@ -97,17 +97,36 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
     for loc, name in judge_models(experiment):
-        if experiment.named_model(name) is None:
+        judge = experiment.named_model(name)
+        if judge is None:
             known = ", ".join(sorted({*experiment.models, experiment.model.model_id}))
             yield loc, f"no model {name!r}; known here are {known}"
+        elif judge.model_type != "llm":
+            yield loc, f"{name!r} ranks and writes no text: a judge has model_type llm"
     if experiment.benchmark:
-        candidate = experiment.benchmark.benchmark_config.eval_candidate
-        if isinstance(candidate, ModelCandidate) and candidate.model != experiment.model.model_id:
-            yield (
-                ("benchmark", "benchmark_config", "eval_candidate", "model"),
-                f"{candidate.model!r} is not this experiment's model: allowed is {experiment.model.model_id!r}",
-            )
+        yield from _candidate_mistakes(experiment, experiment.benchmark)
         yield from _gate_mistakes(experiment, experiment.benchmark)
+
+
+def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
+    candidate, model = benchmark.benchmark_config.eval_candidate, experiment.model
+    loc: Loc = ("benchmark", "benchmark_config", "eval_candidate")
+    if isinstance(candidate, AgentCandidate):
+        return
+    if candidate.model != model.model_id:
+        found = f"{candidate.model!r} is not this experiment's model"
+        yield (*loc, "model"), f"{found}: allowed is {model.model_id!r}"
+    ranks = isinstance(candidate, RerankCandidate)
+    if ranks is not (model.model_type == "rerank"):
+        what, needed = ("ranks and writes no text", "rerank") if not ranks else ("writes text", "model")
+        yield (*loc, "type"), f"{model.model_id!r} {what}: allowed is {needed!r}"
+    if ranks and benchmark.response_format:
+        yield ("benchmark", "response_format"), "a reranker writes nothing that could keep to it: set it to null"
+    dataset = experiment.catalogue().get(benchmark.dataset_id.removesuffix(HELD_OUT))
+    if dataset and ranks is not (dataset.purpose is DatasetPurpose.EVAL_RERANK):
+        needed = f"purpose {DatasetPurpose.EVAL_RERANK}" if ranks else "eval/question-answer or eval/messages-answer"
+        found = f"{benchmark.dataset_id!r} has purpose {dataset.purpose}"
+        yield ("benchmark", "dataset_id"), f"{found}: a candidate of type {candidate.type} takes {needed}"
 
 
 def _gate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
@@ -130,6 +149,8 @@ def _training_mistakes(experiment: Experiment, recipe: Recipe) -> Iterator[tuple
     for place, sentence in recipe.checks():
         yield ("recipe", *place), sentence
     yield from _device_mistakes(recipe, experiment.trainer)
+    if experiment.model.model_type == "rerank":
+        yield ("model", "model_type"), "rerankers are evaluated and not trained here: take recipe=null"
     if experiment.model.endpoint:
         yield (
             ("model", "endpoint"),

@@ -1,4 +1,4 @@
-"""Models: an existing Hugging Face folder or hub id, or one to be built from its config."""
+"""Models: an existing Hugging Face folder or hub id, one to be built from its config, or an endpoint's."""
 
 from __future__ import annotations
 
@@ -67,12 +67,16 @@ class ModelConfig(Record):
 
     model_id: Identifier
     """The name in tables, in MLflow and in benchmark candidates."""
+    model_type: Literal["llm", "rerank"] = "llm"
+    """llm: writes text; rerank: says how relevant texts are to a query, as cross-encoders and embedding models do."""
     path: Text | None = None
     """A folder in Hugging Face format, or a hub id (`org/name`) where there is a network."""
     init: ModelInit | None = None
     """Build the model from its config instead of loading one."""
     endpoint: Endpoint | None = None
     """Ask a server instead: for evaluations, judges and agents; nothing is trained there."""
+    builtin: Literal["bm25"] | None = None
+    """A way to rank that needs no weights."""
     revision: Text | None = None
     """Commit, tag or branch of a hub id."""
     chat_template: Text | None = None
@@ -82,16 +86,29 @@ class ModelConfig(Record):
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
-        origins = [name for name in ("path", "init", "endpoint") if getattr(self, name) is not None]
+        names = ("path", "init", "endpoint", "builtin")
+        origins = [name for name in names if getattr(self, name) is not None]
         if len(origins) != 1:
             found = " and ".join(origins) + " are" if origins else "none is"
-            raise ValueError(f"one of path, init and endpoint must be set ({found}): set model.path=FOLDER")
+            raise ValueError(f"one of path, init, endpoint and builtin must be set ({found}): set model.path=FOLDER")
         if self.revision is not None and self.path is None:
             raise ValueError("revision is for a hub id: remove it, or set model.path=org/name")
         if self.endpoint and self.chat_template is not None:
             raise ValueError("chat_template: the endpoint writes the prompt by its own: remove it")
         if self.endpoint and self.trust_remote_code:
             raise ValueError("trust_remote_code: nothing of an endpoint's model is run here: remove it")
+        return self
+
+    @model_validator(mode="after")
+    def _as_its_type_has_it(self) -> ModelConfig:
+        if self.model_type == "llm" and self.builtin:
+            raise ValueError(f"builtin: {self.builtin} ranks and writes no text: set model_type: rerank")
+        if self.model_type == "rerank" and self.init:
+            raise ValueError("init: only models that write text are built here: set path to a reranker's folder")
+        if self.model_type == "rerank" and self.chat_template is not None:
+            raise ValueError("chat_template: a reranker holds no conversation: remove it")
+        if self.builtin and self.trust_remote_code:
+            raise ValueError(f"trust_remote_code: {self.builtin} is of llsflow itself: remove it")
         return self
 
 

@@ -19,6 +19,7 @@ from llsflow.scorers.judge import Ask, Judge, JudgeBase, SimpleQaJudge
 from llsflow.scorers.math_response import MathResponse
 from llsflow.scorers.multiple_choice import MultipleChoice
 from llsflow.scorers.own import OwnScorerError, check_own, guarded, own_code_digest, own_ids, own_scorer
+from llsflow.scorers.ranking import Mrr, Ndcg
 from llsflow.scorers.subset_of import SubsetOf
 
 SCORERS: dict[str, Scorer] = {
@@ -26,6 +27,7 @@ SCORERS: dict[str, Scorer] = {
     for scorer in (
         *(Equality(), SubsetOf(), MultipleChoice(), MathResponse(), IfEval(), DocVqa(), Bfcl()),
         *(JudgeBase(), SimpleQaJudge()),
+        *(Ndcg(), Mrr()),
     )
 }
 

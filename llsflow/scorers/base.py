@@ -35,6 +35,9 @@ class Scorer(ABC):
     optional_columns: ClassVar[tuple[str, ...]] = ()
     """Columns that it reads where a row has them."""
 
+    ranks: ClassVar[bool] = False
+    """Whether it scores the order that a reranker puts items in, and no text."""
+
     @abstractmethod
     def prepare(self, params: Params | None = None) -> ScoreRow:
         """Return the function that scores one row, with all that can be done once already done."""

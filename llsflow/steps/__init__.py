@@ -81,6 +81,8 @@ STEPS: dict[str, StepKind] = {
         (
             *("evals.py", "sampling.py", "scorers", *GENERATION, "models/endpoint.py", "models/protocol.py"),
             *("models/remote.py", "steps/answers.py", "steps/evaluate.py", "steps/judging.py"),
+            *("data/ranked.py", "models/ranking.py", "models/rerankers.py", "steps/ranking.py"),
+            *("models/bm25.py", "rerank.py"),
         ),
         retries=2,
     ),

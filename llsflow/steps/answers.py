@@ -1,4 +1,4 @@
-"""Who answers a benchmark's rows: a model in this process or behind an endpoint; each answer is kept as it comes."""
+"""Who answers a benchmark's rows: a model or reranker here or behind an endpoint; each answer is kept as it comes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,27 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llsflow.data.conversation import Conversation
+from llsflow.data.conversation import Conversation, Row
 from llsflow.models.generation import Generation
 from llsflow.models.local import LocalModel
 from llsflow.models.remote import RemoteModel
-from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
+from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.steps import generations
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
+from llsflow.steps.ranking import rank_rows
 
 
 def answer_rows(
-    context: StepContext, benchmark: ExperimentBenchmark, conversations: Sequence[Conversation]
+    context: StepContext,
+    benchmark: ExperimentBenchmark,
+    conversations: Sequence[Conversation],
+    rows: Sequence[Row],
 ) -> list[Generation]:
     """Return a generation for each conversation, going on at the rows that an earlier try did not reach.
+
+    Rerankers are asked what the conversations' `rows` ask.
 
     Raises:
         DataError: rows that the model cannot take; nothing was generated.
@@ -35,7 +41,9 @@ def answer_rows(
             keeper.add(index, generation)
             watch.one_more()
 
-        answer = _endpoint(context) if context.step.locations["endpoint"] else _local(context)
+        if isinstance(benchmark.benchmark_config.eval_candidate, RerankCandidate):
+            return rank_rows(context, benchmark.benchmark_config.eval_candidate, rows, done, on_generation)
+        answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)
         return answer(benchmark, conversations, done, on_generation)
 
 
@@ -92,7 +100,7 @@ def _local(context: StepContext) -> Answered:
 
 
 def _endpoint(context: StepContext) -> Answered:
-    model = RemoteModel.of(ModelConfig.model_validate(context.step.locations["endpoint"]))
+    model = RemoteModel.of(ModelConfig.model_validate(context.step.locations["elsewhere"]))
 
     def answer(
         benchmark: ExperimentBenchmark,

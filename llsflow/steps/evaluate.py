@@ -27,14 +27,14 @@ def run(context: StepContext) -> dict[str, Any]:
     benchmark = ExperimentBenchmark.model_validate({**settings["benchmark"], **where["benchmark"]})
     config = benchmark.benchmark_config
     candidate = config.eval_candidate
-    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
     data = where["data"]
     source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
     rows = [row for _, row in rows_of(source, benchmark.dataset_id)][: config.num_examples]
     made: list[Generation] = []
 
     def generate(conversations: list[Conversation]) -> list[dict[str, Any]]:
-        made.extend(answer_rows(context, benchmark, conversations))
+        made.extend(answer_rows(context, benchmark, conversations, rows))
         return [generation.record() for generation in made]
 
     response = evaluate(
@@ -42,7 +42,7 @@ def run(context: StepContext) -> dict[str, Any]:
         generate,
         benchmark.scoring_functions,
         scoring_params=config.scoring_params,
-        system_message=candidate.system_message.content if candidate.system_message else None,
+        system_message=system.content if system else None,
         ask=asker(context),
     )
     table = per_row_table(rows, [generation.prompt for generation in made], response)

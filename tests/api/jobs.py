@@ -9,10 +9,14 @@ from typing import Any
 from llsflow.api.catalogue import find_benchmark
 from llsflow.errors import ConflictError, NotFoundError
 from llsflow.home import digest
+from llsflow.jobs.names import CatalogueNames
+from llsflow.jobs.requests import known_model
 from llsflow.jobs.views import checkpoint_view
+from llsflow.rerank import ranker_of, rerank
 from llsflow.schema.benchmarks import BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.jobs import Checkpoint, JobStatus, PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from llsflow.schema.models import Model
+from llsflow.schema.rerank import RerankRequest, RerankResponse
 from llsflow.schema.scoring import EvaluateResponse, ScoringResult
 from llsflow.store import Store, StoredJob
 
@@ -85,9 +89,13 @@ class WrittenJobs:
         scores = {name: ScoringResult(score_rows=[], aggregated_results={}) for name in request.scoring_functions}
         return EvaluateResponse(generations=[{"generated_answer": ""} for _ in request.input_rows], scores=scores)
 
+    def rerank(self, request: RerankRequest) -> RerankResponse:
+        """Rank, where no weights are needed."""
+        return rerank(request, ranker_of(known_model(request.model, CatalogueNames(self.store)), lambda: ""))
+
     def models(self) -> list[Model]:
-        """Return one."""
-        return [Model(identifier="tiny", id="tiny")]
+        """Return one that writes and one that ranks."""
+        return [Model(identifier="tiny", id="tiny"), Model(identifier="bm25", id="bm25", model_type="rerank")]
 
     def _written(
         self, kind: Any, job_id: str, body: dict[str, Any], datasets: list[str], benchmark_id: str | None = None

@@ -56,11 +56,15 @@ def test_every_operation_of_the_specification_is_there(operations: dict[str, dic
         assert {**given, **dict.fromkeys(untyped)} == wanted["gives"]
 
 
+BEYOND = {"DatasetPurpose": ["eval/rerank"]}
+"""What enumerations allow that the specification has no word for."""
+
+
 def test_every_record_of_the_specification_is_there(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
     assert len(CONTRACT["schemas"]) > 90
     for name, wanted in CONTRACT["schemas"].items():
-        assert schemas[name].get("enum") == wanted.get("enum"), name
+        assert schemas[name].get("enum") == (wanted["enum"] + BEYOND.get(name, []) if "enum" in wanted else None), name
         assert set(wanted.get("properties", ())) <= set(schemas[name].get("properties", ())), name
 
 

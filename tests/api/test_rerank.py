@@ -41,8 +41,8 @@ def test_the_official_client(served: Served) -> None:
 @pytest.mark.parametrize(
     ("changes", "status", "sentence"),
     [
-        ({"model": "bm52"}, 404, "no reranker 'bm52'; did you mean 'bm25'?"),
-        ({"model": "tiny"}, 400, "'tiny' generates text and ranks nothing: known are bm25"),
+        ({"model": "bm52"}, 404, "no model 'bm52'; did you mean 'bm25'?"),
+        ({"model": "tiny-llama"}, 400, "'tiny-llama' writes text and ranks nothing: take a model of model_type rerank"),
         ({"items": []}, 400, "items"),
         ({"max_num_results": 0}, 400, "max_num_results"),
         (

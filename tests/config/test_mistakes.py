@@ -139,7 +139,10 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
         ("name=a/../b c", "allowed: a name of letters"),
         ("benchmark.dataset_id=iso_date_held_out", "did you mean 'iso_dates_held_out'?"),
         ("benchmark.dataset_id=../../x", "no dataset '../../x'"),
-        ("benchmark.benchmark_config.eval_candidate.type=modl", "found 'modl', allowed: model, agent; did you mean"),
+        (
+            "benchmark.benchmark_config.eval_candidate.type=modl",
+            "found 'modl', allowed: model, rerank, agent; did you mean",
+        ),
         ("benchmark.benchmark_config.eval_candidate.sampling_params.strategy.type=3", "allowed: greedy, top_p, top_k"),
         ("benchmark.dataset_id=iso_dates:held_out", "holds no rows out"),
         ("benchmark.benchmark_config.eval_candidate.model.x=1", "is ${model.model_id} ("),
@@ -159,7 +162,7 @@ def test_hydras_plus_is_no_advice_for_a_misspelt_key(mistakes: Mistakes) -> None
 def test_an_unknown_experiment_does_not_hide_the_rest(mistakes: Mistakes) -> None:
     assert mistakes("quikstart", "seed=x", "recipe=none_such", "a=1,2") == [
         "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: date_preferences, "
-        "date_styles, eval, quickstart, sft",
+        "date_styles, eval, quickstart, rerank, sft",
         "command line: seed=x: found 'x', allowed: an integer of at least 0 and at most 2147483647",
         "command line: recipe=none_such: no recipe 'none_such'. Known: dpo_full, dpo_lora, sft_dora, sft_full, "
         "sft_lora, sft_packed",
@@ -188,7 +191,9 @@ def test_what_refers_to_a_value_to_be_given_is_not_told_again(write: Write, mist
 
 def test_keys_of_a_group_that_is_not_chosen(mistakes: Mistakes) -> None:
     (line,) = mistakes("sft", *OWN, "benchmark.batch_size=3")
-    assert "this experiment has no benchmark: choose one first, benchmark=NAME (known: held_out, iso_dates)" in line
+    assert (
+        "this experiment has no benchmark: choose one first, benchmark=NAME (known: held_out, help_questions, " in line
+    )
 
 
 @pytest.mark.parametrize("override", ["+model._target_=os.system", "+model.init.architecture.a._target_=x"])
@@ -279,8 +284,7 @@ def test_missing_keys_are_told_at_the_mapping_that_lacks_them(write: Write, mist
 def test_nothing_is_chosen(mistakes: Mistakes) -> None:
     lines = mistakes(None)
     assert any(
-        "model: none is chosen: model=NAME (known: endpoint, folder, llama_3_2_1b_instruct, qwen3_0_6b, smollm2_135m, "
-        in line
+        "model: none is chosen: model=NAME (known: bm25, endpoint, folder, llama_3_2_1b_instruct, qwen3_0_6b, " in line
         for line in lines
     )
 

@@ -49,7 +49,15 @@ def conf(tmp_path: Path) -> Path:
 
 def test_templates_and_mistakes_are_not_listed(conf: Path, store: Store) -> None:
     names = [known.identifier for known in list_datasets(config_dir=conf)]
-    assert names == ["date_preferences", "date_styles", "gone", "iso_dates", "iso_dates_held_out", "mine"]
+    assert names == [
+        "date_preferences",
+        "date_styles",
+        "gone",
+        "help_questions",
+        "iso_dates",
+        "iso_dates_held_out",
+        "mine",
+    ]
     # 0 rows would be said of one that nobody has counted
     assert {(known.num_rows, known.digest) for known in list_datasets(store, conf)} == {(None, None)}
     put(store, "days")
@@ -160,7 +168,7 @@ def test_unknown_names_list_files_and_what_is_registered(store: Store) -> None:
     put(store, "days")
     with pytest.raises(
         ConfigError,
-        match=r"no dataset 'dais'; did you mean 'days'\? Known: date_preferences, date_styles, days, iso_dates",
+        match=r"no dataset 'dais'; did you mean 'days'\? Known: date_preferences, date_styles, days, help_questions",
     ):
         load_experiment("quickstart", ["dataset=dais"], registered=registered)
     with pytest.raises(ConfigError, match=r"benchmark.dataset_id=dais: no dataset 'dais'; did you mean 'days'\?"):

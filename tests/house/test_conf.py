@@ -19,6 +19,7 @@ from llsflow.config import (
     to_yaml,
 )
 from llsflow.plan import compile_plan
+from tests.models.rerankers import cross_encoder
 
 CONF = packaged_conf()
 NAMES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -36,7 +37,10 @@ BASE = {
     "trainer": "quickstart",
     "tracking": "quickstart",
 }
-OTHER_BASE = {"model/endpoint": "eval"}
+OTHER_BASE = {
+    **{"model/endpoint": "eval", "model/bm25": "rerank", "model/reranker": "rerank"},
+    **{"benchmark/help_questions": "rerank", "dataset/help_questions": "rerank"},
+}
 """Where an option goes with another experiment than the rest of its group."""
 PREFERENCES = ("dataset/date_preferences", "recipe/dpo_full", "recipe/dpo_lora")
 """What goes with preferences."""
@@ -59,7 +63,7 @@ def load(name: str) -> Loaded:
     given = [f"{key}={value}" for key, value in GIVEN.items() if f"{key.rpartition('.')[2]}: ???" in text]
     if name.startswith("dataset/") and "eval/" in text:
         # rows to evaluate on are no training data: they are what a benchmark names
-        return load_experiment("quickstart", [f"benchmark.dataset_id={option}"])
+        return load_experiment(OTHER_BASE.get(name, "quickstart"), [f"benchmark.dataset_id={option}"])
     if name.startswith("dataset/") and "hold_out" not in text:
         given.append("recipe.training_config.data_config.validation_dataset_id=null")
     return load_experiment(experiment, [*overrides, *given])
@@ -76,7 +80,10 @@ def test_every_file_compiles_to_a_plan(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(tiny_folder, tmp_path / "model")
+    if name == "model/reranker":
+        cross_encoder(tmp_path / "model")
+    else:
+        shutil.copytree(tiny_folder, tmp_path / "model")
     rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     plan = compile_plan(load(name).experiment)

@@ -95,7 +95,7 @@ def test_the_copy_of_the_model_lies_below_the_home(names: CatalogueNames, llsflo
 def test_a_request_that_names_no_model_trains_the_servers(names: CatalogueNames) -> None:
     assert fine_tuning(names, model=None).model.model_id == "tiny-llama"
     request = SupervisedFineTuneRequest.model_validate(body(model=None))
-    with pytest.raises(ConfigError, match=r"model: is missing: known are llama-3.2-1b-instruct, .*, tiny-llama"):
+    with pytest.raises(ConfigError, match=r"model: is missing: known are bm25, llama-3.2-1b-instruct, .*, tiny-llama"):
         requests.fine_tuning(request, ServerConfig(), names)
 
 

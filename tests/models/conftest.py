@@ -21,8 +21,8 @@ TINY: dict[str, Any] = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 96,
 }
-PRESETS = ("llama-3.2-1b-instruct", "qwen3-0.6b", "smollm2-135m")
-"""Models of conf/model by hub id."""
+PRESETS = ("bm25", "llama-3.2-1b-instruct", "qwen3-0.6b", "smollm2-135m")
+"""Complete files of conf/model, beside the tiny one."""
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_the_answer_has_the_protocols_shape(client: httpx.Client) -> None:
         (
             body("x", model="nine"),
             404,
-            "no model 'nine'; known are llama-3.2-1b-instruct, one, qwen3-0.6b, smollm2-135m, tiny-llama, torn, two",
+            "no model 'nine'; known are bm25, llama-3.2-1b-instruct, one, qwen3-0.6b, smollm2-135m, tiny-llama, torn,",
         ),
         (body("x", n=2), 400, "n: not available"),
         (

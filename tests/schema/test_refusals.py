@@ -43,7 +43,7 @@ LORA = {
             {"eval_candidate": {"type": "agent", "config": {}}},
             "agent candidates are not available yet",
         ),
-        (ModelConfig, {"model_id": "m"}, "one of path, init and endpoint must be set"),
+        (ModelConfig, {"model_id": "m"}, "one of path, init, endpoint and builtin must be set"),
         (
             ModelConfig,
             {"model_id": "m", "init": {"architecture": {"model_type": "llama"}}, "revision": "x"},

@@ -34,6 +34,13 @@ ROWS_OF: dict[str, list[dict[str, Any]]] = {
         }
         for text in ("<<a>> b", "a, b")
     ],
+    **{
+        name: [
+            {"expected_answer": "[0, 1]", "generated_answer": json.dumps([{"index": place} for place in order])}
+            for order in ([1, 0], [0, 1])
+        ]
+        for name in ("rerank::ndcg", "rerank::mrr")
+    },
     "basic::docvqa": [{"expected_answer": '["A", "the b"]', "generated_answer": text} for text in ("B.", "c")],
     "basic::bfcl": [
         {"id": "simple_0", "function": [_FUNCTION], "ground_truth": [{"f": {"a": [1]}}], "generated_answer": text}
@@ -54,7 +61,8 @@ def test_every_scorer_says_what_it_does_and_gives_json(scorer: str) -> None:
     result = score_rows(rows_of(scorer), scorer)
     assert len(result.score_rows) == 2
     assert json.loads(result.model_dump_json()) == result.model_dump()
-    assert list(result.aggregated_results) == ["weighted_average" if scorer == "basic::ifeval" else "accuracy"]
+    own = {"basic::ifeval": "weighted_average", "rerank::ndcg": "average", "rerank::mrr": "average"}
+    assert list(result.aggregated_results) == [own.get(scorer, "accuracy")]
     assert all(row["score"] is not None for row in result.score_rows)
 
 
