@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,12 @@ def rows_of(source: DatasetSource, dataset_id: str) -> list[NumberedRow]:
     kept_back = _held_out_hashes(prompts, source.config.hold_out)
     wanted = dataset_id.endswith(HELD_OUT)
     return [row for row, prompt in zip(rows, prompts, strict=True) if (prompt in kept_back) == wanted]
+
+
+def source_at(place: Mapping[str, Any]) -> DatasetSource:
+    """Return the data set of a place in a plan: its config, and the path that was found for it."""
+    path = Path(place["path"]) if place["path"] else None
+    return DatasetSource(DatasetConfig.model_validate(place["config"]), path)
 
 
 def _prompt_hashes(source: DatasetSource, rows: list[NumberedRow]) -> list[int]:

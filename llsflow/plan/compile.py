@@ -349,11 +349,26 @@ class _Compiler:
         )
 
     def _compare(self) -> Step:
-        gate = self.experiment.benchmark.gate if self.experiment.benchmark else None
-        settings: dict[str, Any] = {"seed": self.experiment.seed}
-        if gate:
-            settings["gate"] = gate.model_dump(mode="json")
-        return self._make("compare", "compare", settings, inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"})
+        benchmark, recipe = self.experiment.benchmark, self.experiment.recipe
+        assert benchmark is not None  # noqa: S101 - asked only with both
+        assert recipe is not None  # noqa: S101 - the same
+        config = recipe.training_config.data_config
+        assert config is not None  # noqa: S101 - cross_checks refused it
+        data = {"training": self._data(config.dataset_id), "judged": self._data(benchmark.dataset_id)}
+        settings: dict[str, Any] = {
+            "seed": self.experiment.seed,
+            "data": {name: identity for name, (identity, _) in data.items()},
+            "num_examples": benchmark.benchmark_config.num_examples,
+        }
+        if benchmark.gate:
+            settings["gate"] = benchmark.gate.model_dump(mode="json")
+        return self._make(
+            "compare",
+            "compare",
+            settings,
+            inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"},
+            locations={"data": {name: place for name, (_, place) in data.items()}},
+        )
 
     def _gate(self) -> Step:
         """Return the last step: the report is there whether or not the gate is passed."""

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Z95 = 1.959963984540054
 """The 0.975 quantile of the standard normal distribution."""
 RESAMPLES = 10_000
+STUDENTIZED = 2_000
+"""Resamples of a mean's interval, which is looked at by its own error and needs fewer."""
+BOOTSTRAPPED_ROWS = 1_000
+STUDENT_T95 = (12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912, 2.364624, 2.306004)
+"""The 0.975 quantiles of Student's t with 1 to 8 degrees of freedom."""
 _CHUNK = 2_000_000
 
 Interval = list[float]
@@ -57,23 +62,54 @@ def wilson(correct: float, total: int) -> Interval | None:
     return [low, high]
 
 
-def of_mean(values: Values, weights: Values | None = None) -> Interval | None:
-    """Return the normal 95 % interval of a (weighted) mean; null for fewer than two rows.
+def of_mean(values: Values, weights: Values | None = None, seed: int = 0) -> Interval | None:
+    """Return the 95 % interval of a (weighted) mean, within 0 and 1 where all values are; null for fewer than two rows.
 
     values, weights: n rows. A weighted mean is a ratio of two sums, whose variance is taken to first order.
-    Source: Miller 2024, arXiv:2411.00640, section 2; ratios: Cochran 1977, Sampling Techniques, chapter 6.
+    Source: bootstrap-t, Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 12.5 (with skewed scores and
+    20 rows it covers 0.91 to 0.97, where the percentile and the normal interval cover 0.84 to 0.95). Under 10 rows, too
+    few to draw from, Student's; over 1,000 normal: Miller 2024, arXiv:2411.00640, section 2. Ratios: Cochran 1977,
+    Sampling Techniques, chapter 6.
     """
+    import numpy as np
+
     n = len(values)
     if n < 2:
         return None
-    shares = weights / weights.sum() if weights is not None else None
-    if shares is None:
-        mean = float(values.mean())
-        error = float(values.std(ddof=1)) / math.sqrt(n)
-    else:
-        mean = float((shares * values).sum())
-        error = math.sqrt(float((shares**2 * (values - mean) ** 2).sum()) * n / (n - 1))
-    return [mean - Z95 * error, mean + Z95 * error]
+    pairs = np.stack([values, np.ones(n) if weights is None else weights], axis=1)
+    distinct, counts = np.unique(pairs, axis=0, return_counts=True)
+    mean, error = _mean_and_error(distinct, counts[None, :].astype(np.float64))
+    low, high = -Z95, Z95
+    if n < 2 + len(STUDENT_T95):
+        low, high = -STUDENT_T95[n - 2], STUDENT_T95[n - 2]
+    elif n <= BOOTSTRAPPED_ROWS:
+        drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=STUDENTIZED).astype(np.float64)
+        means, errors = _mean_and_error(distinct, drawn)
+        # a sample of one value alone says nothing of the spread
+        kept = errors > 1e-9 * (1 + np.abs(means))
+        if kept.sum() >= STUDENTIZED / 2:
+            low, high = np.quantile((means[kept] - mean[0]) / errors[kept], [0.025, 0.975])
+    ends = np.array([mean[0] - high * error[0], mean[0] - low * error[0]])
+    if bool(((values >= 0) & (values <= 1)).all()):
+        ends = ends.clip(0, 1)
+    return [float(end) for end in ends]
+
+
+def _mean_and_error(distinct: Values, counts: Values) -> tuple[Values, Values]:
+    """Return the weighted mean of each of m samples, and its standard error.
+
+    distinct: (d, 2) values and weights; counts: (m, d) how often each sample has them.
+    """
+    import numpy as np
+
+    values, weights = distinct[:, 0], distinct[:, 1]
+    n = counts.sum(axis=1)
+    total = np.maximum(counts @ weights, np.finfo(np.float64).tiny)
+    means = counts @ (weights * values) / total
+    # sum of w² (v - mean)², without a table of every sample's deviations
+    squares = counts @ (weights * values) ** 2 - 2 * means * (counts @ (weights**2 * values))
+    squares = np.maximum(squares + means**2 * (counts @ weights**2), 0.0)
+    return means, np.sqrt(squares * n / (n - 1)) / total
 
 
 def of_median(values: Values) -> Interval | None:

@@ -6,10 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from llsflow import home
+from llsflow.data.contamination import shared_passages
+from llsflow.data.dataset import rows_of, source_at
 from llsflow.schema.benchmarks import Gate
 from llsflow.schema.plan import StepResult
 from llsflow.scorers.intervals import paired_difference
 from llsflow.steps.context import StepContext
+
+MOST_NAMED = 100
+"""Rows that the step's summary names."""
 
 HEADLINES = ("accuracy", "weighted_average", "average", "median")
 """The aggregation that stands for a scoring function in tables, the first that it has."""
@@ -29,8 +34,21 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_metrics(
         {f"eval/{row['benchmark']}/difference": row["difference"] for row in table if row["difference"] is not None}
     )
-    gate = context.step.settings.get("gate")
-    return {"table": table, **({"gate": {"failures": failures(table, Gate.model_validate(gate))}} if gate else {})}
+    summary: dict[str, Any] = {"table": table}
+    if shared := _shared_passages(context):
+        summary |= {"shared_passages": len(shared), "shared_rows": [place + 1 for place in shared[:MOST_NAMED]]}
+    if gate := context.step.settings.get("gate"):
+        summary["gate"] = {"failures": failures(table, Gate.model_validate(gate))}
+    return summary
+
+
+def _shared_passages(context: StepContext) -> list[int]:
+    """Return the places of the benchmark's rows that repeat a passage of the training data."""
+    training, judged = (
+        [row for _, row in rows_of(source_at(place), place["dataset_id"])]
+        for place in (context.step.locations["data"][name] for name in ("training", "judged"))
+    )
+    return shared_passages(training, judged[: context.step.settings["num_examples"]])
 
 
 def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:

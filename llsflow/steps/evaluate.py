@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from llsflow import home
 from llsflow.data.conversation import Conversation
-from llsflow.data.dataset import DatasetSource, rows_of
+from llsflow.data.dataset import rows_of, source_at
 from llsflow.evals import evaluate, per_row_table
 from llsflow.models.generation import Generation
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
-from llsflow.schema.datasets import DatasetConfig
 from llsflow.steps.answers import answer_rows
 from llsflow.steps.context import StepContext
 from llsflow.steps.judging import asker
@@ -28,8 +26,7 @@ def run(context: StepContext) -> dict[str, Any]:
     config = benchmark.benchmark_config
     candidate = config.eval_candidate
     system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
-    data = where["data"]
-    source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
+    source = source_at(where["data"])
     rows = [row for _, row in rows_of(source, benchmark.dataset_id)][: config.num_examples]
     made: list[Generation] = []
 

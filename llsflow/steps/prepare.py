@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from llsflow import home
-from llsflow.data.dataset import DatasetSource, rows_of
+from llsflow.data.dataset import rows_of, source_at
 from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, tokenize
 from llsflow.errors import DataError, Mistake
 from llsflow.models.describe import context_length, locate, read_config
 from llsflow.models.load import load_tokenizer
-from llsflow.schema.datasets import DatasetConfig
 from llsflow.steps.context import Progress, StepContext
 
 logger = logging.getLogger("llsflow")
@@ -85,7 +84,7 @@ def _tokenize(
     context: StepContext, part: str, tokenizer: Any, settings: TokenSettings
 ) -> tuple[TokenFacts, TokenTable]:
     data = context.step.locations["data"][part]
-    source = DatasetSource(DatasetConfig.model_validate(data["config"]), Path(data["path"]) if data["path"] else None)
+    source = source_at(data)
     rows = rows_of(source, data["dataset_id"])
     table, facts = tokenize(
         rows,

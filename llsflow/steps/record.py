@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +151,19 @@ def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str
             facts["held-out reward accuracy"] = f"{accuracy['first']:.3f} before, {accuracy['last']:.3f} after"
     if experiment.benchmark:
         facts["benchmark"] = experiment.benchmark.benchmark_id
+    if compared := (inputs["compare"].summary if "compare" in inputs else {}).get("shared_passages"):
+        named = inputs["compare"].summary["shared_rows"]
+        facts["rows that repeat a passage of the training data"] = f"{compared:,}: {_some(named)}"
     if gate := (inputs["compare"].summary.get("gate") if "compare" in inputs else None):
         facts["gate"] = "; ".join(gate["failures"]) or "passed"
     for name, result in _evaluations(inputs).items():
         if named := result.summary.get("failed_rows"):
-            shown = ", ".join(map(str, named[:SAMPLES])) + (", …" if len(named) > SAMPLES else "")
-            facts[f"rows without an answer, {name}"] = f"{result.summary['failed']:,}: {shown}"
+            facts[f"rows without an answer, {name}"] = f"{result.summary['failed']:,}: {_some(named)}"
     return facts
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:SAMPLES])) + (", …" if len(numbers) > SAMPLES else "")
 
 
 def _verdict(inputs: Mapping[str, StepResult]) -> str:

@@ -48,9 +48,29 @@ def test_nothing_to_measure_gives_no_interval() -> None:
 
 
 def test_mean_in_closed_form() -> None:
-    # mean 2.5, variance 5/3 with n-1, error sqrt(5/3/4)
-    half = Z95 * math.sqrt(5 / 12)
+    # mean 2.5, variance 5/3 with n-1, error sqrt(5/3/4), three degrees of freedom
+    half = 3.182446 * math.sqrt(5 / 12)
     assert of_mean(np.array([1.0, 2.0, 3.0, 4.0])) == pytest.approx([2.5 - half, 2.5 + half])
+    many = np.arange(1001.0)
+    half = Z95 * many.std(ddof=1) / math.sqrt(1001)
+    assert of_mean(many) == pytest.approx([500 - half, 500 + half])
+
+
+def test_a_mean_of_shares_lies_between_0_and_1() -> None:
+    interval = of_mean(np.array([1.0] * 18 + [0.9, 0.2]))
+    assert interval is not None
+    assert 0.5 < interval[0] < 0.955 < interval[1] <= 1.0
+    assert of_mean(np.full(20, 0.5)) == [0.5, 0.5]
+
+
+def test_the_interval_of_a_skewed_mean_leans_to_where_the_tail_is() -> None:
+    """20 rows of a lognormal distribution, whose mean the normal interval holds 84 times in 100."""
+    draw, inside, trials = np.random.default_rng(2), 0, 300
+    for _ in range(trials):
+        interval = of_mean(draw.lognormal(size=20))
+        assert interval is not None
+        inside += interval[0] <= math.exp(0.5) <= interval[1]
+    assert inside / trials > 0.89
 
 
 def test_equal_weights_give_the_interval_of_the_plain_mean() -> None:
@@ -67,7 +87,7 @@ def test_median_ranks() -> None:
 @pytest.mark.parametrize("n", [30, 200])
 def test_intervals_hold_the_true_value_about_95_times_in_100(n: int) -> None:
     draw, inside = np.random.default_rng(1), np.zeros(4)
-    trials = 1000
+    trials = 400
     for _ in range(trials):
         values = draw.normal(size=n)
         correct = int((draw.random(n) < 0.3).sum())
@@ -81,7 +101,7 @@ def test_intervals_hold_the_true_value_about_95_times_in_100(n: int) -> None:
         ):
             assert interval is not None
             inside[i] += interval[0] <= truth <= interval[1]
-    assert np.all(inside / trials > 0.92), inside / trials
+    assert np.all(inside / trials > 0.91), inside / trials
     assert np.all(inside / trials < 0.98), inside / trials
 
 
