@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -39,6 +40,11 @@ def test_scores_go_with_the_items(query: str, items: list[str], data: st.DataObj
     assert bm25(query, [items[place] for place in order]) == pytest.approx([scores[place] for place in order])
     shared = [bool({*words(query)} & {*words(item)}) for item in items]
     assert [score > 0 for score in scores] == shared
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_has_the_words_that_any_text_has(text: str) -> None:
+    assert words(text) == words(f"{text} é")[:-1] == re.findall(r"\w+", text.lower())
 
 
 def test_words_of_many_scripts() -> None:
