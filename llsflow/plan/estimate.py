@@ -157,7 +157,7 @@ def of_evaluate(world: World, experiment: Experiment, cost: Cost) -> Estimate:
     benchmark = experiment.benchmark
     assert benchmark is not None  # noqa: S101 - asked only with a benchmark
     config = benchmark.benchmark_config
-    rows = min(world.rows(benchmark.dataset_id), config.num_examples or 10**12)
+    rows = min(world.rows(benchmark.dataset_id), config.num_examples or 10**12) * benchmark.repeats
     sampling = getattr(config.eval_candidate, "sampling_params", None)
     longest = (sampling.max_tokens if sampling else None) or world.context() or 256
     tokens = round(rows * (cost.tokens_per_row + longest))

@@ -88,6 +88,8 @@ class ExperimentBenchmark(Record):
     benchmark_config: BenchmarkConfig
     response_format: ResponseFormat | None = None
     """What every answer keeps to: a JSON schema, or a grammar; null: anything."""
+    repeats: PositiveInt = 1
+    """How often every row is answered, each time from other seeds: the spread of the scores is sampling's noise."""
     gate: Gate | None = None
     """Fails the run when training made the model worse, and gives MLflow's alias `champion` to one that passed."""
     batch_size: PositiveInt = 64

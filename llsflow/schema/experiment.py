@@ -117,6 +117,12 @@ def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) 
         found = f"{candidate.model!r} is not this experiment's model"
         yield (*loc, "model"), f"{found}: allowed is {model.model_id!r}"
     ranks = isinstance(candidate, RerankCandidate)
+    greedy = isinstance(candidate, RerankCandidate) or candidate.sampling_params.strategy.type == "greedy"
+    if benchmark.repeats > 1 and greedy and not model.endpoint:
+        yield (
+            ("benchmark", "repeats"),
+            "the answers would be the same each time: sample with top_p or top_k, or set it to 1",
+        )
     if ranks is not (model.model_type == "rerank"):
         what, needed = ("ranks and writes no text", "rerank") if not ranks else ("writes text", "model")
         yield (*loc, "type"), f"{model.model_id!r} {what}: allowed is {needed!r}"

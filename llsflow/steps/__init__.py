@@ -86,7 +86,10 @@ STEPS: dict[str, StepKind] = {
         ),
         retries=2,
     ),
-    "compare": StepKind("llsflow.steps.compare", ("data/contamination.py", "scorers/intervals.py", "steps/compare.py")),
+    "compare": StepKind(
+        "llsflow.steps.compare",
+        ("data/contamination.py", "scorers/intervals.py", "steps/compare.py", "steps/evaluate.py"),
+    ),
     "gate": StepKind("llsflow.steps.gate", ("steps/gate.py",)),
     "record": StepKind("llsflow.steps.record", ("report.py", "steps/record.py"), retries=2),
 }

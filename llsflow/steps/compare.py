@@ -10,14 +10,12 @@ from llsflow.data.contamination import shared_passages
 from llsflow.data.dataset import rows_of, source_at
 from llsflow.schema.benchmarks import Gate
 from llsflow.schema.plan import StepResult
-from llsflow.scorers.intervals import paired_difference
+from llsflow.scorers.intervals import numeric, paired_difference
 from llsflow.steps.context import StepContext
+from llsflow.steps.evaluate import REPEATS, headline
 
 MOST_NAMED = 100
 """Rows that the step's summary names."""
-
-HEADLINES = ("accuracy", "weighted_average", "average", "median")
-"""The aggregation that stands for a scoring function in tables, the first that it has."""
 
 
 def run(context: StepContext) -> dict[str, Any]:
@@ -74,13 +72,11 @@ def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:
 
 
 def _scores(result: StepResult, scorer: str) -> list[Any]:
+    """Return each row's score; of a benchmark with repeats their mean, where all are numbers."""
     response = home.read_json(Path(result.folder) / "response.json") or {}
-    return [row["score"] for row in response["scores"][scorer]["score_rows"]]
-
-
-def headline(metrics: dict[str, dict[str, Any]]) -> tuple[str, float | None, list[float] | None]:
-    """Return name, value and 95 % interval of the aggregation that stands for a scoring function."""
-    for name in HEADLINES:
-        if name in metrics:
-            return name, metrics[name][name], metrics[name].get("confidence_interval_95")
-    return next(iter(metrics), ""), None, None
+    first = [row["score"] for row in response["scores"][scorer]["score_rows"]]
+    repeats = home.read_json(Path(result.folder) / REPEATS)
+    if repeats is None:
+        return first
+    rows = [numeric(scores) for scores in zip(*(one[scorer] for one in repeats), strict=True)]
+    return [float(scores.mean()) for scores in rows]

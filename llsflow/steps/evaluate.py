@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import json
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llsflow import home
-from llsflow.data.conversation import Conversation
+from llsflow.data.conversation import Conversation, Row
 from llsflow.data.dataset import rows_of, source_at
-from llsflow.evals import evaluate, per_row_table
+from llsflow.evals import evaluate, per_row_table, questions, score_generations
 from llsflow.models.generation import Generation
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
+from llsflow.schema.scoring import ScoringResult
 from llsflow.steps.answers import answer_rows
 from llsflow.steps.context import StepContext
 from llsflow.steps.judging import asker
+
+REPEATS = "repeats.json"
+HEADLINES = ("accuracy", "weighted_average", "average", "median")
+"""The aggregation that stands for a scoring function in tables, the first that it has."""
 
 MOST_NAMED = 100
 """Rows that a step's summary names."""
 
 
 def run(context: StepContext) -> dict[str, Any]:
-    """Write `response.json` (the spec's EvaluateResponse) and `rows.jsonl` (one line a row)."""
+    """Write `response.json` (the spec's EvaluateResponse) and `rows.jsonl` (one line a row).
+
+    Of a benchmark with repeats they hold the first answers, and `repeats.json` the scores of all, in their order.
+    """
     settings, where = context.step.settings, context.step.locations
     benchmark = ExperimentBenchmark.model_validate({**settings["benchmark"], **where["benchmark"]})
     config = benchmark.benchmark_config
@@ -31,8 +41,8 @@ def run(context: StepContext) -> dict[str, Any]:
     made: list[Generation] = []
 
     def generate(conversations: list[Conversation]) -> list[dict[str, Any]]:
-        made.extend(answer_rows(context, benchmark, conversations, rows))
-        return [generation.record() for generation in made]
+        made.extend(answer_rows(context, benchmark, conversations * benchmark.repeats, rows * benchmark.repeats))
+        return [generation.record() for generation in made[: len(rows)]]
 
     response = evaluate(
         rows,
@@ -42,22 +52,56 @@ def run(context: StepContext) -> dict[str, Any]:
         system_message=system.content if system else None,
         ask=asker(context),
     )
-    table = per_row_table(rows, [generation.prompt for generation in made], response)
+    every = [response.scores, *_further_scores(context, benchmark, rows, made)]
+    table = per_row_table(rows, [generation.prompt for generation in made[: len(rows)]], response)
     home.write_json(context.folder / "response.json", response.model_dump(mode="json"))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
     home.write_aside(context.folder / "rows.jsonl", lines)
+    if len(every) > 1:
+        kept = [{name: [row["score"] for row in one[name].score_rows] for name in one} for one in every]
+        home.write_json(context.folder / REPEATS, kept)
     scores = {name: result.aggregated_results for name, result in response.scores.items()}
     context.run.log_dataset(benchmark.dataset_id, settings["data"]["digest"], len(rows), source.name, context="eval")
     context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
     context.run.log_table(table, "rows.json")
-    failed = [index + 1 for index, generation in enumerate(made) if generation.error]
+    failed = sorted({index % len(rows) + 1 for index, generation in enumerate(made) if generation.error})
     return {
         "benchmark": benchmark.benchmark_id,
         "model": where["label"],
         "rows": len(rows),
         "scores": scores,
+        **({"noise": {name: noise([one[name] for one in every]) for name in scores}} if len(every) > 1 else {}),
         **({"failed": len(failed), "failed_rows": failed[:MOST_NAMED]} if failed else {}),
     }
+
+
+def _further_scores(
+    context: StepContext, benchmark: ExperimentBenchmark, rows: Sequence[Row], made: Sequence[Generation]
+) -> Iterator[dict[str, ScoringResult]]:
+    """Yield the scores of each time after the first that the rows were answered."""
+    asked = questions(rows, benchmark.scoring_functions)
+    params = benchmark.benchmark_config.scoring_params
+    for start in range(len(rows), len(made), len(rows)):
+        answers = [generation.record() for generation in made[start : start + len(rows)]]
+        yield score_generations(asked, answers, benchmark.scoring_functions, params, asker(context))
+
+
+def noise(results: Sequence[ScoringResult]) -> dict[str, Any]:
+    """Return the score that stands for a scoring function, of each time, and their mean and standard deviation."""
+    values = [value for result in results if (value := headline(result.aggregated_results)[1]) is not None]
+    return {
+        "values": values,
+        "mean": statistics.fmean(values) if values else None,
+        "standard_deviation": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def headline(metrics: Mapping[str, Mapping[str, Any]]) -> tuple[str, float | None, list[float] | None]:
+    """Return name, value and 95 % interval of the aggregation that stands for a scoring function."""
+    for name in HEADLINES:
+        if name in metrics:
+            return name, metrics[name][name], metrics[name].get("confidence_interval_95")
+    return next(iter(metrics), ""), None, None
 
 
 def flat_metrics(prefix: str, scores: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -12,9 +12,8 @@ from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_repo
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import StepResult
 from llsflow.steps import copies
-from llsflow.steps.compare import headline
 from llsflow.steps.context import StepContext
-from llsflow.steps.evaluate import flat_metrics
+from llsflow.steps.evaluate import flat_metrics, headline
 from llsflow.tracking import Run, provenance
 
 SAMPLES = 8
@@ -156,10 +155,23 @@ def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str
         facts["rows that repeat a passage of the training data"] = f"{compared:,}: {_some(named)}"
     if gate := (inputs["compare"].summary.get("gate") if "compare" in inputs else None):
         facts["gate"] = "; ".join(gate["failures"]) or "passed"
+    return {**facts, **_facts_of_answers(inputs)}
+
+
+def _facts_of_answers(inputs: Mapping[str, StepResult]) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
     for name, result in _evaluations(inputs).items():
+        for scorer, spread in result.summary.get("noise", {}).items():
+            facts[f"{scorer}, {name}, answered {len(spread['values'])} times"] = _spread(spread)
         if named := result.summary.get("failed_rows"):
             facts[f"rows without an answer, {name}"] = f"{result.summary['failed']:,}: {_some(named)}"
     return facts
+
+
+def _spread(noise: Mapping[str, Any]) -> str:
+    if noise["standard_deviation"] is None:
+        return "no numbers"
+    return f"mean {noise['mean']:.3f}, standard deviation {noise['standard_deviation']:.3f}"
 
 
 def _some(numbers: Sequence[int]) -> str:

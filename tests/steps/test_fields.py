@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+from llsflow.config import load_experiment
+from llsflow.errors import ConfigError
 from llsflow.schema.plan import StepResult
+from llsflow.schema.scoring import ScoringResult
 from llsflow.steps import results
+from llsflow.steps.evaluate import noise
 from tests.models.small import make
 from tests.steps.test_answers import benchmark
 from tests.steps.test_evaluate import Counting, evaluate
@@ -137,3 +141,28 @@ def test_scoring_params_act(given: list[str], tmp_path: Path) -> None:
     assert set(result.summary["scores"][choice]) == {"average"}
     scored = json.loads((Path(result.folder) / "response.json").read_text())["scores"][choice]["score_rows"]
     assert [row["parsed_answer"] for row in scored] == [""] * ROWS, "the regex of the request is the one that reads"
+
+
+def test_repeats_answer_every_row_from_other_seeds_and_tell_the_spread(given: list[str]) -> None:
+    sampled = f"{PARAMS}={{max_tokens: 12, strategy: {{type: top_p, temperature: 5.0, top_p: 1.0}}}}"
+    once, thrice = (evaluate([*given, sampled, f"benchmark.repeats={times}"], Counting()) for times in (1, 3))
+    answers = texts(made(thrice))
+    assert answers[:ROWS] == texts(made(once)), "the first time is what one time would be"
+    assert len({*answers}) == len(answers) == 3 * ROWS
+    assert thrice.summary["scores"] == once.summary["scores"]
+    assert thrice.summary["noise"] == {
+        "basic::equality": {"values": [0.0, 0.0, 0.0], "mean": 0.0, "standard_deviation": 0.0}
+    }
+    kept = json.loads((Path(thrice.folder) / "repeats.json").read_text())
+    assert kept == [{"basic::equality": [0.0] * ROWS}] * 3
+    with pytest.raises(ConfigError, match="the answers would be the same each time"):
+        load_experiment("eval", [*given, "benchmark.repeats=2"])
+
+
+def test_noise_by_worked_arithmetic() -> None:
+    def result(value: float | None) -> ScoringResult:
+        return ScoringResult(score_rows=[], aggregated_results={"accuracy": {"accuracy": value}})
+
+    spread = noise([result(0.5), result(0.75), result(None), result(0.25)])
+    assert spread == {"values": [0.5, 0.75, 0.25], "mean": 0.5, "standard_deviation": pytest.approx(0.25)}
+    assert noise([result(None)]) == {"values": [], "mean": None, "standard_deviation": None}

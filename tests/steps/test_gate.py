@@ -62,7 +62,23 @@ def test_the_sentence_says_what_was_found_and_allowed() -> None:
     )
 
 
-def compared(folder: Path, base: Sequence[float], tuned: Sequence[float], seed: int) -> list[str]:
+def place(dataset_id: str, purpose: str, *texts: str) -> dict[str, Any]:
+    rows = [{"question": text, "answer": "x"} for text in texts]
+    return {
+        "dataset_id": dataset_id,
+        "path": None,
+        "config": {"dataset_id": dataset_id, "purpose": purpose, "rows": rows},
+    }
+
+
+PASSAGE = " ".join(f"w{number}" for number in range(13))
+DATA = {
+    "training": place("trained", "post-training/messages", "one", f"so {PASSAGE}"),
+    "judged": place("judged", "eval/question-answer", "two", "three", f"{PASSAGE} too"),
+}
+
+
+def compared(folder: Path, base: Sequence[float], tuned: Sequence[float], seed: int = 0) -> dict[str, Any]:
     """Return what the compare step says of two evaluations with these scores."""
     inputs = {}
     for role, scores in (("base", base), ("tuned", tuned)):
@@ -73,10 +89,10 @@ def compared(folder: Path, base: Sequence[float], tuned: Sequence[float], seed: 
         (folder / role / "response.json").write_text(json.dumps({"generations": [], "scores": scored}))
         summary = {"benchmark": "b", "rows": len(rows), "scores": {"basic::equality": metrics}}
         inputs[role] = StepResult(name=role, kind="evaluate", key=role, folder=str(folder / role), summary=summary)
-    step = Step(name="compare", kind="compare", key="k", settings={"seed": seed, "gate": Gate().model_dump()})
+    settings = {"seed": seed, "gate": Gate().model_dump(), "num_examples": None}
+    step = Step(name="compare", kind="compare", key="k", settings=settings, locations={"data": DATA})
     run = cast(Any, SimpleNamespace(log_metrics=lambda metrics: None))
-    found = compare.run(StepContext(step, inputs, folder, run, cast(PlanRun, None)))
-    return cast(list[str], found["gate"]["failures"])
+    return compare.run(StepContext(step, inputs, folder, run, cast(PlanRun, None)))
 
 
 def test_an_equal_one_passes_and_a_worse_one_fails_in_19_of_20(tmp_path: Path) -> None:
@@ -85,10 +101,24 @@ def test_an_equal_one_passes_and_a_worse_one_fails_in_19_of_20(tmp_path: Path) -
     for seed in SEEDS:
         rng = random.Random(seed)  # noqa: S311 - simulated scores
         base, equal, worse = ([float(rng.random() < p) for _ in range(ROWS)] for p in (0.8, 0.8, 0.6))
-        passed += not compared(tmp_path, base, equal, seed)
-        failed += bool(compared(tmp_path, base, worse, seed))
+        passed += not compared(tmp_path, base, equal, seed)["gate"]["failures"]
+        failed += bool(compared(tmp_path, base, worse, seed)["gate"]["failures"])
     assert passed >= 19
     assert failed >= 19
+
+
+def test_rows_that_repeat_a_passage_of_the_training_data_are_counted_and_named(tmp_path: Path) -> None:
+    found = compared(tmp_path, [1.0, 0.0, 1.0], [1.0, 1.0, 1.0])
+    assert (found["shared_passages"], found["shared_rows"]) == (1, [3])
+
+
+def test_with_repeats_each_rows_mean_is_compared(tmp_path: Path) -> None:
+    for role, repeats in (("base", [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), ("tuned", [[1.0, 1.0, 0.0], [1.0, 0.0, None]])):
+        (tmp_path / role).mkdir()
+        kept = [{"basic::equality": scores} for scores in repeats]
+        (tmp_path / role / "repeats.json").write_text(json.dumps(kept))
+    (row,) = compared(tmp_path, [0.0, 0.0, 0.0], [1.0, 1.0, 0.0])["table"]
+    assert row["difference"] == pytest.approx(((1.0 - 0.5) + (0.5 - 0.0)) / 2), "the third row could not be scored once"
 
 
 def aliases(home: Path) -> dict[str, dict[str, int]]:
