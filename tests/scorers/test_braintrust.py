@@ -148,9 +148,7 @@ def test_context_relevancy_is_the_share_of_characters() -> None:
 @pytest.mark.parametrize("context", [["one", "two {{x}} <b>"], '["one", "two {{x}} <b>"]'])
 @pytest.mark.parametrize("scorer", [name for name in OFFERED if "context" in SCORERS[name].columns])
 def test_a_list_of_texts_is_read_one_below_the_other(scorer: str, context: Any) -> None:
-    judge = Wise(
-        lambda prompt, number: '{"statements": ["a"]}' if calls(prompt) == "extract_statements" else ValueError("gone")
-    )
+    judge = Wise(lambda prompt, number: '["a"]' if calls(prompt) == "extract_statements" else ValueError("gone"))
     scored(scorer, judge, {**ROW, "context": context})
     assert any("one\ntwo {{x}} <b>" in prompts[0] for _, prompts, _ in judge.asked)
 
@@ -184,13 +182,8 @@ def test_a_reply_without_usable_json_is_asked_for_again_and_then_shown(reply: st
     result = scored("braintrust::factuality", judge)
     assert judge.tries == [([0], 0), ([0], 1), ([0], 2)]
     assert len(judge.asked) == TRIES
-    assert result.score_rows == [
-        {
-            "score": None,
-            "judge_feedback": reply,
-            "unscored": "the judge's reply has no JSON that select_choice takes",
-        }
-    ]
+    why = "the judge's reply has no JSON that select_choice takes"
+    assert result.score_rows == [{"score": None, "judge_feedback": reply, "unscored": why}]
     assert result.aggregated_results["average"]["num_unscored"] == 1
 
 
@@ -208,11 +201,7 @@ def test_a_judge_that_fails_for_a_row_is_not_asked_again_for_it() -> None:
     assert len(judge.asked) == 1
 
 
-CHOICE = {
-    "type": "object",
-    "properties": {"choice": {"type": "string", "enum": ["A", "B"]}},
-    "required": ["choice"],
-}
+CHOICE = {"type": "object", "properties": {"choice": {"type": "string", "enum": ["A", "B"]}}}
 LISTED = {"type": "object", "properties": {"statements": {"type": "array", "items": {"type": "string"}}}}
 
 
@@ -373,9 +362,7 @@ def test_what_needs_embeddings_is_refused_before_anything_starts(scorer: str) ->
 @pytest.mark.parametrize("scorer", OFFERED)
 def test_parameters_that_would_not_act_are_refused(scorer: str) -> None:
     assert check_params(scorer, PARAMS) == []
-    given = LLMAsJudgeScoringFnParams(
-        judge_model="wise", prompt_template="{generated_answer}", judge_score_regexes=[r"(\d)"]
-    )
+    given = PARAMS.model_copy(update={"prompt_template": "{generated_answer}", "judge_score_regexes": [r"(\d)"]})
     assert check_params(scorer, given) == [
         f"{scorer} asks with the prompts of autoevals: remove prompt_template",
         f"{scorer} computes its score from the judge's JSON: remove judge_score_regexes",
