@@ -11,6 +11,7 @@ from llsflow.schema.scoring import ScoringResult
 from llsflow.scorers.aggregate import AGGREGATIONS, aggregate
 from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, unscored
 from llsflow.scorers.bfcl import Bfcl
+from llsflow.scorers.braintrust import METRICS
 from llsflow.scorers.docvqa import DocVqa
 from llsflow.scorers.equality import Equality
 from llsflow.scorers.ifeval import IfEval
@@ -27,6 +28,7 @@ SCORERS: dict[str, Scorer] = {
     for scorer in (
         *(Equality(), SubsetOf(), MultipleChoice(), MathResponse(), IfEval(), DocVqa(), Bfcl()),
         *(JudgeBase(), SimpleQaJudge()),
+        *METRICS,
         *(Ndcg(), Mrr()),
     )
 }

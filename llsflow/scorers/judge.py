@@ -28,8 +28,8 @@ class Judge(Scorer, ABC):
 
     params_types = (LLMAsJudgeScoringFnParams,)
     aggregations = (AggregationFunctionType.CATEGORICAL_COUNT,)
-    columns = ()
-    optional_columns = (QUESTION,)
+    columns: ClassVar[tuple[str, ...]] = ()
+    optional_columns: ClassVar[tuple[str, ...]] = (QUESTION,)
     template: ClassVar[str | None] = None
     """Used where the parameters have none; null: they must."""
     regexes: ClassVar[tuple[str, ...]] = ()

@@ -266,6 +266,30 @@ def test_judges_are_asked_and_their_replies_kept(tmp_path: Path) -> None:
     assert [body["temperature"] for body in drawn] == [0, 0.7, 0.7]
 
 
+def test_autoevals_asks_the_judge_of_the_benchmark(tmp_path: Path) -> None:
+    """In rounds of all rows, over HTTP, and of nobody else."""
+    held = {"statement": "a", "verdict": 1, "reason": "there"}
+
+    def say(body: dict[str, Any], number: int) -> Any:
+        prompt = body["messages"][0]["content"]
+        if body["model"] != "wise":
+            return echo(body, number)
+        if "Call `extract_statements`" in prompt:
+            return '```["a", "b"]```'
+        return json.dumps({"faithfulness": [held, {**held, "verdict": 0}]})
+
+    params = {"braintrust::faithfulness": {"type": "llm_as_judge", "judge_model": "judge"}}
+    rows = [{**row, "context": ["one", "two"]} for row in questions(5)]
+    with scripted(say) as script:
+        result = evaluate(overrides(tmp_path, script, rows, benchmark(tmp_path, params), judge(script)), Counting())
+    scores = response(result.folder)["scores"]["braintrust::faithfulness"]
+    assert [row["score"] for row in scores["score_rows"]] == [0.5] * 5
+    assert scores["aggregated_results"]["average"]["average"] == 0.5
+    asked = [body["messages"][0]["content"] for body in script.sent if body["model"] == "wise"]
+    assert ["Call `extract_statements`" in prompt for prompt in asked] == [True] * 5 + [False] * 5
+    assert all("context: one\ntwo\n" in prompt for prompt in asked[5:])
+
+
 def test_a_judge_that_goes_away_is_not_asked_again_what_it_said(tmp_path: Path) -> None:
     asked: Counter[str] = Counter()
     state = {"down": True}
