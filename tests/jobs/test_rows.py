@@ -117,3 +117,34 @@ def test_a_row_of_nothing_but_a_question_is_refused_at_once(names: CatalogueName
     body = {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": [{"prompt": "?"}]}}
     with pytest.raises(DataError, match="columns are prompt: purpose eval/question-answer takes"):
         register(store, RegisterDatasetRequest.model_validate(body), SERVER)
+
+
+def test_rows_for_a_reranker_are_ordered_and_scored(store: Store) -> None:
+    """BM25 asks no engine: what it cannot use is told in its place."""
+    row = {"query": "a cat", "items": ["dogs", "the cat"], "relevance": [0, 1]}
+    request = EvaluateRowsRequest.model_validate(
+        {
+            "benchmark_config": {"eval_candidate": {"type": "rerank", "model": "bm25", "max_num_results": 1}},
+            "input_rows": [row, {**row, "relevance": [1]}],
+            "scoring_functions": ["rerank::ndcg", "rerank::mrr"],
+        }
+    )
+    response = evaluate_rows(request, CatalogueNames(store), lambda: pytest.fail("no engine is needed"))
+    assert [one["index"] for one in json.loads(response.generations[0]["generated_answer"])] == [1]
+    assert "items are 2 and relevance 1" in response.generations[1]["error"]
+    for name in request.scoring_functions:
+        assert [scored["score"] for scored in response.scores[name].score_rows] == [1.0, None]
+    config = {"eval_candidate": {"type": "rerank", "model": "tiny-llama"}}
+    wrong = request.model_copy(update={"benchmark_config": BenchmarkConfig.model_validate(config)})
+    with pytest.raises(MistakesError, match="'tiny-llama' has model_type llm, needed is rerank"):
+        evaluate_rows(wrong, CatalogueNames(store), lambda: "")
+
+
+def test_a_reranker_is_evaluated_as_a_job(store: Store) -> None:
+    config = BenchmarkConfig.model_validate({"eval_candidate": {"type": "rerank", "model": "bm25"}})
+    experiment = requests.evaluation(
+        "eval-1", "help_questions", "help_questions", ["rerank::ndcg"], config, CatalogueNames(store)
+    )
+    compiled = compile_job(experiment)
+    assert isinstance(compiled, Compiled)
+    assert experiment.model.builtin == "bm25"
