@@ -17,7 +17,7 @@ from llsflow.schema.datasets import HELD_OUT, DatasetPurpose
 
 router = APIRouter()
 
-EVALUATED = (DatasetPurpose.EVAL_QUESTION_ANSWER, DatasetPurpose.EVAL_MESSAGES_ANSWER)
+EVALUATED = tuple(purpose for purpose in DatasetPurpose if purpose.startswith("eval/"))
 
 TAKEN_WORDS = ("jobs", "evaluations")
 """Parts of the paths below a benchmark: a benchmark_id with one of them could not be told from such a path."""
@@ -68,9 +68,9 @@ def _dataset_mistakes(services: Services, dataset_id: str) -> list[Mistake]:
 
 
 def _scoring_mistakes(names: list[str]) -> list[Mistake]:
-    from llsflow.scorers import check_params
+    from llsflow.scorers import check_known
 
-    found = [(index, message) for index, name in enumerate(names) for message in check_params(name)]
+    found = [(index, message) for index, name in enumerate(names) for message in check_known(name)]
     mistakes = [Mistake(f"scoring_functions.{index}", message) for index, message in found]
     if len(set(names)) < len(names):
         mistakes.append(Mistake("scoring_functions", "names one twice: name each once"))

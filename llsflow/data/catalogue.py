@@ -170,11 +170,11 @@ def _benchmark(store: Store, name: str) -> dict[str, Any] | None:
     record = store.benchmarks.get(name)
     if record is None:
         return None
-    candidate = {
-        "type": "model",
-        "model": "${model.model_id}",
-        "sampling_params": {"strategy": {"type": "greedy"}, "max_tokens": _EVALUATION_TOKENS},
-    }
+    dataset = store.datasets.get(record.dataset_id)
+    candidate: dict[str, Any] = {"type": "rerank", "model": "${model.model_id}"}
+    if dataset is None or dataset.purpose != DatasetPurpose.EVAL_RERANK:
+        sampling = {"strategy": {"type": "greedy"}, "max_tokens": _EVALUATION_TOKENS}
+        candidate = {"type": "model", "model": "${model.model_id}", "sampling_params": sampling}
     return {
         "benchmark_id": record.benchmark_id,
         "dataset_id": record.dataset_id,

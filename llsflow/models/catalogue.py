@@ -82,7 +82,7 @@ def ready_folder(model: ModelConfig) -> Path:
         raise ModelError(f"{model.model_id!r} answers at {model.endpoint.base_url}: its weights are not here")
     if model.init is None:
         assert model.path is not None  # noqa: S101 - the callers have looked for what is built in
-        return model_folder(model.path, model.revision)
+        return model_folder(model.path, model.revision, nested=model.model_type == "rerank")
     from llsflow.models import build
 
     made_by = home.file_digest(Path(build.__file__))

@@ -176,8 +176,10 @@ def save_folder(
     home.write_json(folder / "config.json", config)
 
 
-def model_folder(folder_or_id: str | Path, revision: str | None = None) -> Path:
+def model_folder(folder_or_id: str | Path, revision: str | None = None, *, nested: bool = False) -> Path:
     """Return the folder of a model; a hub id is downloaded when it is not there yet.
+
+    `nested`: with the folders below it, in which rerankers keep their modules.
 
     Raises:
         ModelError: no such folder, or the hub has no such model.
@@ -188,7 +190,7 @@ def model_folder(folder_or_id: str | Path, revision: str | None = None) -> Path:
         return folder
     if folder is not None and Path(folder_or_id).exists():
         return folder
-    return _download(str(folder_or_id), revision)
+    return _download(str(folder_or_id), revision, nested=nested)
 
 
 def torch_dtype(dtype: str) -> torch.dtype:
@@ -219,14 +221,20 @@ def quiet() -> None:
     library.set_verbosity_error()
 
 
-def _download(hub_id: str, revision: str | None) -> Path:
+def _download(hub_id: str, revision: str | None, *, nested: bool) -> Path:
     quiet()
     import httpx
     from huggingface_hub import errors, snapshot_download
 
     where = f"{hub_id!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        folder = snapshot_download(hub_id, revision=revision, allow_patterns=MODEL_FILES, ignore_patterns=["*/*"])
+        folder = snapshot_download(
+            hub_id,
+            revision=revision,
+            allow_patterns=MODEL_FILES,
+            # copies of the weights for other runtimes, of which none is loaded here
+            ignore_patterns=["onnx/*", "openvino/*"] if nested else ["*/*"],
+        )
     except (errors.GatedRepoError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
         raise ModelError(
             f"the hub has no model {where} for you, and there is no such folder: check the name, and "

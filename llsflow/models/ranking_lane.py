@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -101,7 +102,7 @@ class RankingLane:
 
     def _told(self, ticket: RankTicket, places: Sequence[int], found: Sequence[float]) -> None:
         self.counts.batches += 1
-        if any(score != score for score in found):  # noqa: PLR0124 - NaN alone is unlike itself
+        if any(math.isnan(score) for score in found):
             self._fail(ticket, NotANumber("the reranker's output is not a number"))
             return
         ticket.scores |= dict(zip(places, found, strict=True))

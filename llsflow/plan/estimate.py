@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llsflow.models.roles import adapter_parameters
 from llsflow.plan.world import World
+from llsflow.schema.benchmarks import ModelCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.plan import Estimate
@@ -158,7 +159,9 @@ def of_evaluate(world: World, experiment: Experiment, cost: Cost) -> Estimate:
     assert benchmark is not None  # noqa: S101 - asked only with a benchmark
     config = benchmark.benchmark_config
     rows = min(world.rows(benchmark.dataset_id), config.num_examples or 10**12) * benchmark.repeats
-    sampling = getattr(config.eval_candidate, "sampling_params", None)
-    longest = (sampling.max_tokens if sampling else None) or world.context() or 256
+    candidate = config.eval_candidate
+    longest = 0  # a reranker reads, and writes nothing
+    if isinstance(candidate, ModelCandidate):
+        longest = candidate.sampling_params.max_tokens or world.context() or 256
     tokens = round(rows * (cost.tokens_per_row + longest))
     return Estimate(rows=rows, tokens=tokens, parameters=cost.parameters, seconds=cost.seconds(tokens, passes=1))

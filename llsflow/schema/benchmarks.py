@@ -93,7 +93,8 @@ class ExperimentBenchmark(Record):
     gate: Gate | None = None
     """Fails the run when training made the model worse, and gives MLflow's alias `champion` to one that passed."""
     batch_size: PositiveInt = 64
-    """Rows that are generated together; changes the speed, not the answers. An endpoint has at_once instead."""
+    """Rows that are generated together, or items that are ranked together; changes the speed, not the answers. An
+    endpoint has at_once instead."""
 
 
 class Benchmark(Record):

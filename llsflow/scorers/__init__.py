@@ -64,6 +64,15 @@ def known_ids() -> list[str]:
     return [*SCORERS, *(name for name in own_ids() if name not in SCORERS)]
 
 
+def check_known(scorer_id: str) -> list[str]:
+    """Return a sentence for each thing that is wrong with a scoring function whose parameters come later."""
+    try:
+        judge = isinstance(find_scorer(scorer_id), Judge)
+    except LookupError as error:
+        return [str(error.args[0])]
+    return [] if judge else check_params(scorer_id)
+
+
 def check_params(scorer_id: str, params: Params | None = None) -> list[str]:
     """Return a sentence for each thing that is wrong with a scoring function's id or parameters."""
     try:
@@ -119,6 +128,7 @@ __all__ = [
     "ScoreRow",
     "Scorer",
     "aggregate",
+    "check_known",
     "check_params",
     "find_scorer",
     "known_ids",

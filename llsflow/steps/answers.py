@@ -42,7 +42,7 @@ def answer_rows(
             watch.one_more()
 
         if isinstance(benchmark.benchmark_config.eval_candidate, RerankCandidate):
-            return rank_rows(context, benchmark.benchmark_config.eval_candidate, rows, done, on_generation)
+            return rank_rows(context, benchmark, rows, done, on_generation)
         answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)
         return answer(benchmark, conversations, done, on_generation)
 

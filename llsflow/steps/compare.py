@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from llsflow import home
 from llsflow.data.contamination import shared_passages
+from llsflow.data.conversation import Row
 from llsflow.data.dataset import rows_of, source_at
 from llsflow.schema.benchmarks import Gate
 from llsflow.schema.plan import StepResult
@@ -42,11 +44,15 @@ def run(context: StepContext) -> dict[str, Any]:
 
 def _shared_passages(context: StepContext) -> list[int]:
     """Return the places of the benchmark's rows that repeat a passage of the training data."""
-    training, judged = (
-        [row for _, row in rows_of(source_at(place), place["dataset_id"])]
-        for place in (context.step.locations["data"][name] for name in ("training", "judged"))
-    )
-    return shared_passages(training, judged[: context.step.settings["num_examples"]])
+    places = context.step.locations["data"]
+    judged = _rows(places["judged"])
+    return shared_passages(_rows(places["training"]), list(judged)[: context.step.settings["num_examples"]])
+
+
+def _rows(place: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield rows that are read when the first is asked for: where no row holds a passage, none of training is read."""
+    for _, row in rows_of(source_at(place), place["dataset_id"]):
+        yield row
 
 
 def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from functools import partial
 
 from llsflow.data.conversation import Row
 from llsflow.data.ranked import ranked_row
 from llsflow.errors import Stopped
 from llsflow.models.generation import Generation
 from llsflow.rerank import Asked, as_answer, rank_by_words
-from llsflow.schema.benchmarks import RerankCandidate
+from llsflow.schema.benchmarks import ExperimentBenchmark, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.steps.context import StepContext
 from llsflow.steps.prepare import model_folder
@@ -22,7 +22,7 @@ Told = Callable[[int, Ranking], None]
 
 def rank_rows(
     context: StepContext,
-    candidate: RerankCandidate,
+    benchmark: ExperimentBenchmark,
     rows: Sequence[Row],
     done: Mapping[int, Generation],
     on_generation: Callable[[int, Generation], None],
@@ -34,6 +34,8 @@ def rank_rows(
         UnavailableError: an endpoint does not answer at all.
         Stopped: the user asked to stop.
     """
+    candidate = benchmark.benchmark_config.eval_candidate
+    assert isinstance(candidate, RerankCandidate)  # noqa: S101 - the caller has looked
     made = dict(done)
     asked = {place: ranked_row(row) for place, row in enumerate(rows)}
 
@@ -47,11 +49,11 @@ def rank_rows(
 
     missing = {place: (row.query, row.items) for place, row in asked.items() if place not in made}
     if missing:
-        _rank(context, missing, keep)
+        _rank(context, missing, benchmark.batch_size, keep)
     return [made[place] for place in range(len(rows))]
 
 
-def _rank(context: StepContext, asked: Asked, told: Told) -> None:
+def _rank(context: StepContext, asked: Asked, batch_size: int, told: Told) -> None:
     where = context.step.locations
     model = ModelConfig.model_validate(where["elsewhere"]) if where["elsewhere"] else None
     if model and model.endpoint:
@@ -59,7 +61,7 @@ def _rank(context: StepContext, asked: Asked, told: Told) -> None:
 
         RemoteModel.of(model).rank(asked, on_ranking=told, stopping=context.plan_run.stopping)
         return
-    scores = _by_words if model else _by_weights(context)
+    scores = _by_words if model else _by_weights(context, batch_size)
     for place, (query, items) in asked.items():
         if context.plan_run.stopping():
             raise Stopped("stopped while ranking")
@@ -70,16 +72,16 @@ def _by_words(query: str, items: Sequence[str]) -> Sequence[float]:
     return rank_by_words({0: (query, items)})[0]
 
 
-def _by_weights(context: StepContext) -> Callable[[str, Sequence[str]], Sequence[float]]:
+def _by_weights(context: StepContext, batch_size: int) -> Callable[[str, Sequence[str]], Sequence[float]]:
     from llsflow.models.load import model_folder as folder_of
     from llsflow.models.ranking import RankingModel
 
     where = context.step.locations
-    folder: Path = folder_of(model_folder(context), where["tokenizer"]["revision"])
+    folder = folder_of(model_folder(context), where["tokenizer"]["revision"], nested=True)
     model = RankingModel.load(
         folder,
         dtype=context.step.settings["dtype"],
         device=where["device"],
         trust_remote_code=where["tokenizer"]["trust_remote_code"],
     )
-    return model.scores
+    return partial(model.scores, batch_size=batch_size)

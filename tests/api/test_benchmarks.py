@@ -95,6 +95,21 @@ def test_refusals(http: httpx.Client, change: dict[str, Any], status: int, told:
     assert http.get(PATH).json() == before
 
 
+@pytest.mark.parametrize("name", ["llm-as-judge::base", "braintrust::factuality"])
+def test_a_judge_is_named_by_each_evaluation(http: httpx.Client, name: str) -> None:
+    assert http.post(PATH, json={**BENCHMARK, "scoring_functions": [name]}).status_code == 200
+
+
+def test_rows_for_rerankers_make_a_benchmark(http: httpx.Client) -> None:
+    rows = [{"query": "a cat", "items": ["dogs", "the cat"], "relevance": [0, 1]}]
+    body = {"dataset_id": "ranked", "purpose": "eval/rerank", "source": {"type": "rows", "rows": rows}}
+    http.post("/v1beta/datasets", json=body).raise_for_status()
+    given = {"benchmark_id": "found", "dataset_id": "ranked", "scoring_functions": ["rerank::ndcg"]}
+    assert http.post(PATH, json=given).status_code == 200
+    short = {**body, "dataset_id": "short", "source": {"type": "rows", "rows": [{**rows[0], "relevance": [1]}]}}
+    assert_error(http.post("/v1beta/datasets", json=short), 400, "items are 2 and relevance 1")
+
+
 def test_every_mistake_is_told_at_once(http: httpx.Client) -> None:
     assert_error(http.post(PATH, json={}), 400, "benchmark_id: ", "dataset_id: ", "scoring_functions: ")
     body = {**BENCHMARK, "scoring_functions": ["x"], "provider_id": "y"}

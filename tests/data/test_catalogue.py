@@ -15,6 +15,7 @@ from llsflow.data.dataset import inspect, locate
 from llsflow.data.registration import append, register
 from llsflow.errors import ConfigError, ConflictError, DataError, NotFoundError
 from llsflow.plan.compile import compile_plan
+from llsflow.schema.benchmarks import RerankCandidate
 from llsflow.schema.datasets import RegisterDatasetRequest
 from llsflow.schema.jobs import JobStatus
 from llsflow.schema.server import ServerConfig
@@ -148,6 +149,16 @@ def test_experiments_name_what_is_registered(store: Store, small: list[str]) -> 
     assert loaded.provenance["dataset.uri"] == "registered dataset org/days:v1"
     plan = compile_plan(experiment)
     assert plan.step("prepare").settings["data"]["train"]["digest"] == record.digest
+
+
+def test_a_registered_benchmark_of_a_rerankers_rows_has_a_reranker_as_its_candidate(store: Store) -> None:
+    rows = [{"query": "a cat", "items": ["dogs", "the cat"], "relevance": [0, 1]}]
+    put(store, "ranked", rows, purpose="eval/rerank")
+    store.benchmarks.register("found", "ranked", ["rerank::mrr"], {})
+    experiment = load_experiment("rerank", ["benchmark=found"], registered=registered).experiment
+    assert experiment.benchmark is not None
+    assert isinstance(experiment.benchmark.benchmark_config.eval_candidate, RerankCandidate)
+    assert compile_plan(experiment).step("evaluate-base").estimate.rows == 1
 
 
 def test_a_trained_checkpoint_is_a_model(store: Store, llsflow_home: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from llsflow.errors import ModelError, UnavailableError
 from llsflow.models.describe import describe_folder, tokenizer_digest
-from llsflow.models.load import load_model, load_tokenizer, save_folder, torch_dtype
+from llsflow.models.load import load_model, load_tokenizer, model_folder, save_folder, torch_dtype
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -132,3 +133,22 @@ def test_generation_config_ends_where_model_or_tokenizer_end(tiny_folder: Path, 
     saved = json.loads((tmp_path / "m" / "generation_config.json").read_text())
     assert (saved["eos_token_id"], saved["pad_token_id"], saved["temperature"]) == ([1, 7, 9], 0, 0.6)
     assert model.generation_config.eos_token_id == [7, 9]
+
+
+@pytest.mark.parametrize(("nested", "left_out"), [(False, ["*/*"]), (True, ["onnx/*", "openvino/*"])])
+def test_a_rerankers_modules_are_downloaded_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool, left_out: list[str]
+) -> None:
+    """The hub is the machine's edge: what it is asked for is what counts."""
+    import huggingface_hub
+
+    asked: dict[str, Any] = {}
+
+    def snapshot(hub_id: str, **settings: Any) -> str:
+        asked.update(settings)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    assert model_folder("org/model", nested=nested) == tmp_path
+    assert asked["ignore_patterns"] == left_out
+    assert "*.json" in asked["allow_patterns"]

@@ -50,16 +50,7 @@ def benchmark(folder: Path, params: dict[str, Any]) -> str:
     return "benchmark=scored"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all: a new record in MLflow takes seconds, and each server's address makes steps of its own."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLSFLOW_HOME", str(home))
+pytestmark = pytest.mark.usefixtures("one_home")
 
 
 def questions(count: int) -> list[dict[str, Any]]:

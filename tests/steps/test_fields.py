@@ -30,12 +30,6 @@ STOP = "\ufffd"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all: a new record in MLflow takes seconds."""
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
 def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("given")
     local = make(max_position_embeddings=256)
@@ -50,10 +44,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLSFLOW_HOME", str(home))
+pytestmark = pytest.mark.usefixtures("one_home")
 
 
 Made = list[dict[str, Any]]

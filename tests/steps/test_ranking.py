@@ -11,6 +11,7 @@ import pytest
 from llsflow.config import load_experiment
 from llsflow.errors import ConfigError, DataError
 from llsflow.models import endpoint as endpoints
+from llsflow.models.ranking import RankingModel
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import StepResult
 from llsflow.steps.context import Origin
@@ -24,16 +25,11 @@ CANDIDATE = "benchmark.benchmark_config.eval_candidate"
 NDCG, MRR = "rerank::ndcg", "rerank::mrr"
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all: a new record in MLflow takes seconds."""
-    return tmp_path_factory.mktemp("home")
+pytestmark = pytest.mark.usefixtures("one_home")
 
 
 @pytest.fixture(autouse=True)
-def _here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, llsflow_home: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("LLSFLOW_HOME", str(home))
+def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoints, "FIRST_WAIT_SECONDS", 0.01)
 
 
@@ -66,8 +62,17 @@ def test_by_words_and_cut_where_the_candidate_says() -> None:
     assert 0 < averages(one)[MRR] < averages(three)[MRR] < 1
 
 
-def test_by_weights(tmp_path: Path) -> None:
-    result = evaluate("model=reranker", f"model.path={cross_encoder(tmp_path / 'cross')}")
+def test_by_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, together = RankingModel.scores, []
+
+    def watched(self: RankingModel, query: str, items: list[str], batch_size: int = 32) -> list[float]:
+        together.append(batch_size)
+        return whole(self, query, items, batch_size)
+
+    monkeypatch.setattr(RankingModel, "scores", watched)
+    folder = cross_encoder(tmp_path / "cross")
+    result = evaluate("model=reranker", f"model.path={folder}", "benchmark.batch_size=2")
+    assert together == [2] * 6
     assert result.summary["rows"] == 6
     assert 0 <= averages(result)[NDCG] <= 1
 
