@@ -37,7 +37,7 @@ class Score:
     """One number of one model."""
 
     candidate: str
-    """Which model: base, tuned, …"""
+    """Which model: base, tuned, baseline, candidate."""
     metric: str
     value: float | None
     """Null where no row could be scored."""
@@ -47,7 +47,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the tuned model gains over the base on the same rows."""
+    """What a model gains over its baseline on the same rows."""
 
     metric: str
     difference: float | None
@@ -57,13 +57,13 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row's answers, before and after; null for a model that was not asked."""
+    """One row's answers."""
 
     prompt: str
     expected: str | None
     """null: no answer by itself is expected, other columns are scored."""
-    base: str | None = None
-    tuned: str | None = None
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """By the model that gave them."""
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,9 @@ def _score_table(material: ReportMaterial) -> tuple[list[str], list[list[str]]]:
 
 
 def _sample_table(material: ReportMaterial) -> tuple[list[str], list[list[str]]]:
-    answers = [name for name in ("base", "tuned") if any(getattr(s, name) is not None for s in material.samples)]
-    rows = [
-        [s.prompt, _text(None) if s.expected is None else s.expected, *(_text(getattr(s, name)) for name in answers)]
-        for s in material.samples
-    ]
-    names = {"base": "base answer", "tuned": "tuned answer"}
-    return ["prompt", "expected", *(names[name] for name in answers)], rows
+    models = list(dict.fromkeys(name for sample in material.samples for name in sample.answers))
+    rows = [[s.prompt, _text(s.expected), *(_text(s.answers.get(name)) for name in models)] for s in material.samples]
+    return ["prompt", "expected", *(f"{name} answer" for name in models)], rows
 
 
 def _row_table(material: ReportMaterial) -> tuple[list[str], list[list[str]]]:

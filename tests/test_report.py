@@ -29,7 +29,7 @@ MATERIAL = ReportMaterial(
         "train/lr": [(1, 1e-3)],
         "empty": [],
     },
-    samples=[Sample("3 March 2021", "2021-03-03", "zz", "2021-03-03")],
+    samples=[Sample("3 March 2021", "2021-03-03", {"base": "zz", "tuned": "2021-03-03"})],
     preview=[[{"text": "<|user|>3 March", "loss": False}, {"text": "2021-03-03", "loss": True}]],
     rows=[{"index": index, "prompt": f"row {index}", "score": 1.0} for index in range(250)],
     command="llsflow run quickstart",
@@ -131,7 +131,7 @@ def test_the_same_material_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_hostile_text_stays_text(tmp_path: Path, field: str) -> None:
     values = {
         "facts": {HOSTILE: HOSTILE},
-        "samples": [Sample(HOSTILE, HOSTILE, HOSTILE, HOSTILE)],
+        "samples": [Sample(HOSTILE, HOSTILE, {HOSTILE: HOSTILE, "tuned": HOSTILE})],
         "rows": [{HOSTILE: HOSTILE}],
         "preview": [[{"text": HOSTILE, "loss": True}]],
         "links": {HOSTILE: f"http://x/{HOSTILE}"},
@@ -161,14 +161,16 @@ def test_scores_that_are_not_numbers(tmp_path: Path) -> None:
 
 
 def test_a_row_that_expects_no_certain_answer_has_a_dash(tmp_path: Path) -> None:
-    build_report(tmp_path, ReportMaterial("t", samples=[Sample("asked", None, "base says", "tuned says")]))
+    build_report(
+        tmp_path, ReportMaterial("t", samples=[Sample("asked", None, {"base": "base says", "tuned": "tuned says"})])
+    )
     markdown = (tmp_path / "report.md").read_text("utf-8")
     assert "| asked | – | base says | tuned says |" in re.sub(r" +", " ", markdown)
     assert "None" not in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_markdown_tables_keep_their_columns(tmp_path: Path) -> None:
-    build_report(tmp_path, ReportMaterial("t", samples=[Sample("a|b\nc", "|", None, "\\|")]))
+    build_report(tmp_path, ReportMaterial("t", samples=[Sample("a|b\nc", "|", {"tuned": "\\|"})]))
     lines = [line for line in (tmp_path / "report.md").read_text("utf-8").splitlines() if line.startswith("|")]
     assert len(lines) == 3
     assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in lines} == {4}

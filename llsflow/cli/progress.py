@@ -134,7 +134,7 @@ OUTCOMES = {
         + (f", {amount(summary['tokens_per_s'])} tokens/s" if summary["tokens_per_s"] else "")
     ),
     "export": lambda summary: f"{amount(summary['parameters'])} parameters in {summary['dtype']}",
-    "evaluate": lambda summary: f"{summary['model']}: {amount(summary['rows'])} rows of {summary['benchmark']}",
+    "evaluate": lambda summary: f"{amount(summary['rows'])} rows of {summary['benchmark']}",
     "gate": lambda summary: (
         f"passed: version {summary['version']} of {summary['champion']} is the champion"
         if summary.get("champion")

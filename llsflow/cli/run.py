@@ -85,7 +85,7 @@ def _run(plan: Plan, loaded: Loaded, options: argparse.Namespace, console: Conso
 def _show_results(done: dict[str, StepResult], console: Console) -> None:
     """Print the scores and where the model and the report are."""
     if "compare" in done:
-        _show_comparison(done["compare"].summary["table"], console)
+        _show_comparison(done["compare"].summary, console)
     else:
         for result in done.values():
             if result.kind == "evaluate":
@@ -96,17 +96,17 @@ def _show_results(done: dict[str, StepResult], console: Console) -> None:
             console.print(f"{title:<8}  {_short(place)}", highlight=False, soft_wrap=True)
 
 
-def _show_comparison(rows: list[dict[str, Any]], console: Console) -> None:
+def _show_comparison(compared: dict[str, Any], console: Console) -> None:
+    labels, rows = compared["labels"], compared["table"]
     title = f"{rows[0]['benchmark']}: {rows[0]['rows']} rows, with 95 % intervals"
     table = Table(title=title, title_justify="left")
     table.add_column("scoring function", overflow="fold")
-    for heading in ("base", "tuned", "difference"):
+    for heading in (*labels, "difference"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
             row["scorer"],
-            score(row["base"], row["base_interval"]),
-            score(row["tuned"], row["tuned_interval"]),
+            *(score(row[label], row[f"{label}_interval"]) for label in labels),
             score(row["difference"], row["interval"], sign=True),
         )
     console.print(table)

@@ -12,6 +12,7 @@ from llsflow.config.folders import Folders, Registered
 from llsflow.config.report import ABSENT, Report, dotted
 from llsflow.config.tree import Tree
 from llsflow.errors import ConfigError
+from llsflow.schema.benchmarks import CHAMPION
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, Loc
 
@@ -24,6 +25,7 @@ DATASET_REFERENCES: tuple[Loc, ...] = (
     (*DATA, "validation_dataset_id"),
     ("benchmark", "dataset_id"),
 )
+BASELINE: Loc = ("benchmark", "baseline")
 SCORING_PARAMS: Loc = ("benchmark", "benchmark_config", "scoring_params")
 
 
@@ -107,6 +109,12 @@ def _resolve_with_names(composer: Composer, tree: Tree, report: Report) -> dict[
         sentence = composer.unknown("dataset", base, also)
         report.add(tree.place(loc), f"{dotted(loc)}: {sentence}", absent=loc)
     own_model = first.get(("model", "model_id"))
+    baseline = first.get(BASELINE)
+    if isinstance(baseline, str) and baseline not in (own_model, CHAMPION) and not baseline.startswith((".", "/", "~")):
+        found = composer.bring_model(baseline)
+        if not found and "/" not in baseline:
+            sentence = f"{composer.unknown('model', baseline)}; a folder is written as ./{baseline}"
+            report.add(tree.place(BASELINE), f"{dotted(BASELINE)}: {sentence}", absent=BASELINE)
     for loc, model_id in _model_references(first):
         if model_id != own_model and not composer.bring_model(model_id):
             report.add(tree.place(loc), f"{dotted(loc)}: {composer.unknown('model', model_id)}", absent=loc)

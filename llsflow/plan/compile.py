@@ -10,9 +10,9 @@ from llsflow import home
 from llsflow.data.dataset import portable
 from llsflow.plan import estimate
 from llsflow.plan.estimate import Cost
+from llsflow.plan.models import FoundModel
 from llsflow.plan.reasons import judge
 from llsflow.plan.world import World, look
-from llsflow.plan.world import identity as identity_of
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import Estimate, Plan, Step
@@ -29,7 +29,7 @@ ORDER = ("n_epochs", "max_steps_per_epoch", "gradient_accumulation_steps")
 """Fields of a training_config that decide which examples are trained on at all, when an epoch is cut short."""
 
 UNKEYED_TRAINER = ("num_threads", "num_workers")
-UNKEYED_BENCHMARK = ("batch_size", "gate", "metadata")
+UNKEYED_BENCHMARK = ("batch_size", "baseline", "gate", "metadata")
 
 
 def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan:
@@ -77,8 +77,8 @@ def _absolute(experiment: Experiment, world: World) -> Experiment:
     if experiment.dataset:
         record["dataset"] = portable(found.get(experiment.dataset.dataset_id, experiment.dataset))
     record["datasets"] = {name: portable(found.get(name, dataset)) for name, dataset in experiment.datasets.items()}
-    if world.model_path:
-        record["model"]["path"] = world.model_path
+    if world.own.path:
+        record["model"]["path"] = world.own.path
     if experiment.recipe and experiment.recipe.checkpoint_dir:
         record["recipe"]["checkpoint_dir"] = str(Path(experiment.recipe.checkpoint_dir).expanduser().absolute())
     template = experiment.model.chat_template
@@ -94,11 +94,8 @@ class _Compiler:
         self.experiment, self.world = experiment, world
         self.made: dict[str, Step] = {}
         self.cost = Cost(None, 0.0)
-        template = experiment.model.chat_template
-        path = Path(template) if template and "\n" not in template else None
-        self.template = path.read_text("utf-8") if path and path.is_file() else template
-        self.loading = {"revision": experiment.model.revision, "trust_remote_code": experiment.model.trust_remote_code}
-        self.tokenizer = {**self.loading, "chat_template": template}
+        self.template = world.own.template
+        self.tokenizer = {**world.own.loading, "chat_template": experiment.model.chat_template}
 
     def steps(self) -> Iterator[Step]:
         """Yield the plan's steps."""
@@ -112,13 +109,27 @@ class _Compiler:
             yield self._train()
             yield self._export()
         if experiment.benchmark:
-            yield self._evaluate("evaluate-base", "base", self._base_inputs())
-            if experiment.recipe:
-                yield self._evaluate("evaluate-tuned", "tuned", {"model": "export"})
-                yield self._compare()
+            yield from self._evaluations()
         yield self._record()
-        if experiment.recipe and experiment.benchmark and experiment.benchmark.gate:
+        if experiment.benchmark and experiment.benchmark.gate:
             yield self._gate()
+
+    def _evaluations(self) -> Iterator[Step]:
+        """Yield the evaluation of each model that answers, and their comparison where there are two."""
+        baseline, trained = self.world.baseline, self.experiment.recipe is not None
+        if baseline:
+            yield self._evaluate("baseline", None if self._is_export(baseline) else baseline)
+        else:
+            yield self._evaluate("base", self.world.own)
+        if trained or baseline:
+            label = "tuned" if trained else "candidate"
+            yield self._evaluate(label, None if trained else self.world.own)
+            yield self._compare("baseline" if baseline else "base", label)
+
+    def _is_export(self, model: FoundModel) -> bool:
+        """Return whether the model is what this plan trained before, as a champion is that passed its gate."""
+        done = results.finished(self.made["export"]) if "export" in self.made else None
+        return done is not None and model.path == str(Path(done.folder) / "model")
 
     def _make(
         self,
@@ -151,14 +162,7 @@ class _Compiler:
         """Return what identifies a model that no step of the plan makes."""
         if "model" in self.made:
             return {"chat_template": self.template}
-        facts = self.world.model
-        if self.experiment.model.endpoint or self.experiment.model.builtin:
-            return identity_of(self.experiment.model)
-        if facts is None:
-            identity: dict[str, Any] = {"hub": self.experiment.model.path, "revision": self.experiment.model.revision}
-        else:
-            identity = {"tokenizer": facts.tokenizer_digest, **({"weights": facts.weights_digest} if weights else {})}
-        return {**identity, "chat_template": self.template}
+        return self.world.own.identity(weights=weights)
 
     def _data(self, dataset_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what identifies rows by content, and where they are."""
@@ -213,7 +217,7 @@ class _Compiler:
             inputs=self._base_inputs(),
             locations={
                 "data": {part: place for part, (_, place) in data.items()},
-                "model": self.world.model_path,
+                "model": self.world.own.path,
                 "tokenizer": self.tokenizer,
             },
         )
@@ -255,9 +259,9 @@ class _Compiler:
             settings,
             inputs={"data": "prepare", **self._base_inputs()},
             locations={
-                "model": self.world.model_path,
+                "model": self.world.own.path,
                 "tokenizer": self.tokenizer,
-                "load": self.loading,
+                "load": self.world.own.loading,
                 "recipe": recipe.model_dump(mode="json"),
                 "trainer": trainer.model_dump(mode="json"),
                 "seed": experiment.seed,
@@ -289,9 +293,9 @@ class _Compiler:
                 **self._base_inputs(),
             },
             locations={
-                "model": self.world.model_path,
+                "model": self.world.own.path,
                 "tokenizer": self.tokenizer,
-                "load": self.loading,
+                "load": self.world.own.loading,
                 "recipe": free,
                 "datasets": names,
                 "trainer": free_trainer,
@@ -306,57 +310,63 @@ class _Compiler:
         settings = {"dtype": dtype, "export": self.experiment.recipe.export}
         return self._make("export", "export", settings, inputs={"train": "train"}, cost=cost)
 
-    def _evaluate(self, name: str, label: str, inputs: dict[str, str]) -> Step:
+    def _evaluate(self, label: str, model: FoundModel | None) -> Step:
+        """Return the evaluation of a model; null: of the one that training leaves."""
         experiment = self.experiment
         assert experiment.benchmark is not None  # noqa: S101 - asked only then
         benchmark, free = _split(experiment.benchmark.model_dump(mode="json"), UNKEYED_BENCHMARK)
         identity, place = self._data(experiment.benchmark.dataset_id)
+        # who answers is identified by content: what it is called means nothing
+        benchmark["benchmark_config"]["eval_candidate"]["model"] = "candidate"
         recipe = experiment.recipe
+        own = model is self.world.own
+        if model is None:
+            inputs, who = {"model": "export"}, {"chat_template": self.template}
+        else:
+            inputs = self._base_inputs() if own else {}
+            who = self._base_settings(weights=True) if own else model.identity()
         settings = {
-            **(
-                self._base_settings(weights=True)
-                if inputs.get("model") != "export"
-                else {"chat_template": self.template}
-            ),
+            **who,
             "benchmark": benchmark,
             "data": identity,
             "dtype": (recipe.training_config.dtype or "fp32") if recipe else "fp32",
             "seed": experiment.seed,
         }
-        if own := own_code(experiment.benchmark.scoring_functions):
-            settings["own_scoring_functions"] = own
+        if code := own_code(experiment.benchmark.scoring_functions):
+            settings["own_scoring_functions"] = code
         if self.world.judges:
             settings["judges"] = self.world.judges
-        elsewhere = experiment.model.endpoint or experiment.model.builtin
+        tokenizer = {**model.loading, "chat_template": model.config.chat_template} if model else {"chat_template": None}
         judges = {name: experiment.named_model(name) for name in self.world.judges}
         cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
         return self._make(
-            name,
+            f"evaluate-{label}",
             "evaluate",
             settings,
             inputs=inputs,
             locations={
                 "benchmark": free,
                 "data": place,
-                "model": self.world.model_path,
-                "tokenizer": self.tokenizer if inputs.get("model") != "export" else {"chat_template": None},
+                "model": model.path if model else None,
+                "tokenizer": tokenizer,
                 "device": experiment.trainer.accelerator,
-                "label": label,
-                "elsewhere": experiment.model.model_dump(mode="json") if elsewhere else None,
+                "elsewhere": model.elsewhere if model else None,
                 "judges": {name: model.model_dump(mode="json") for name, model in judges.items() if model},
             },
             cost=estimate.of_evaluate(self.world, experiment, cost),
         )
 
-    def _compare(self) -> Step:
+    def _compare(self, baseline: str, candidate: str) -> Step:
+        """Return the comparison of two evaluations, named by their labels."""
         benchmark, recipe = self.experiment.benchmark, self.experiment.recipe
-        assert benchmark is not None  # noqa: S101 - asked only with both
-        assert recipe is not None  # noqa: S101 - the same
-        config = recipe.training_config.data_config
-        assert config is not None  # noqa: S101 - cross_checks refused it
-        data = {"training": self._data(config.dataset_id), "judged": self._data(benchmark.dataset_id)}
+        assert benchmark is not None  # noqa: S101 - asked only then
+        data = {}
+        if recipe and recipe.training_config.data_config:
+            trained = recipe.training_config.data_config.dataset_id
+            data = {"training": self._data(trained), "judged": self._data(benchmark.dataset_id)}
         settings: dict[str, Any] = {
             "seed": self.experiment.seed,
+            "labels": [baseline, candidate],
             "data": {name: identity for name, (identity, _) in data.items()},
             "num_examples": benchmark.benchmark_config.num_examples,
         }
@@ -366,14 +376,14 @@ class _Compiler:
             "compare",
             "compare",
             settings,
-            inputs={"base": "evaluate-base", "tuned": "evaluate-tuned"},
+            inputs={"baseline": f"evaluate-{baseline}", "candidate": f"evaluate-{candidate}"},
             locations={"data": {name: place for name, (_, place) in data.items()}},
         )
 
     def _gate(self) -> Step:
         """Return the last step: the report is there whether or not the gate is passed."""
         settings = {"registered": registered_name(self.experiment)}
-        inputs = {"compare": "compare", "record": "record", "export": "export"}
+        inputs = {name: name for name in self.made if name in ("compare", "record", "export")}
         return self._make("gate", "gate", settings, inputs=inputs)
 
     def _record(self) -> Step:

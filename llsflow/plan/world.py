@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from llsflow.data.dataset import MAX_TOLD, DatasetFacts, DatasetSource, inspect, locate, overlap, rows_of
-from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError
+from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError, UnavailableError
 from llsflow.evals import check_columns, check_scorers
-from llsflow.models import describe
 from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
-from llsflow.models.rerankers import describe_reranker
 from llsflow.models.roles import llama_roles, roles_of
+from llsflow.plan import models
+from llsflow.plan.baseline import find_baseline
 from llsflow.plan.machine import machine_mistakes
+from llsflow.plan.models import FoundModel
 from llsflow.schema.benchmarks import ModelCandidate, RerankCandidate
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, judge_models, referenced_datasets
-from llsflow.schema.models import ModelConfig
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.scorers import EXPECTED, find_scorer
 
@@ -29,14 +29,19 @@ from llsflow.scorers import EXPECTED, find_scorer
 class World:
     """The things that the experiment's names stand for."""
 
-    model: ModelFacts | None = None
-    """None: a hub id that is not on this machine yet, or an endpoint."""
-    model_path: str | None = None
-    """Absolute folder or hub id; None: the model is to be built, or an endpoint has it."""
+    own: FoundModel
+    """The experiment's model."""
+    baseline: FoundModel | None = None
+    """What the benchmark's baseline stands for; None: the experiment's model."""
     judges: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What identifies each model that judges, by the name that it has in the benchmark."""
     sources: dict[str, DatasetSource] = field(default_factory=dict)
     facts: dict[str, DatasetFacts] = field(default_factory=dict)
+
+    @property
+    def model(self) -> ModelFacts | None:
+        """Return what is known of the experiment's model."""
+        return self.own.facts
 
     def source(self, dataset_id: str) -> DatasetSource:
         """Return the data set behind an id, held out or not."""
@@ -58,9 +63,9 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     Raises:
         DataError: everything that is wrong, at once.
     """
-    world = World()
     problems: list[Mistake] = []
-    _find_model(experiment, world, problems)
+    world = World(_find_model(experiment, problems))
+    _find_baseline(experiment, world, problems)
     _find_datasets(experiment, world, problems, config_dir)
     _find_judges(experiment, world, problems)
     for loc, message in (
@@ -82,24 +87,23 @@ def look(experiment: Experiment, config_dir: Path | None = None) -> World:
     return world
 
 
-def _find_model(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
+def _find_model(experiment: Experiment, problems: list[Mistake]) -> FoundModel:
     model = experiment.model
+    problems += [Mistake("model.init", message) for message in (check_init(model.init) if model.init else ())]
     try:
-        if model.init is not None:
-            problems += [Mistake("model.init", message) for message in check_init(model.init)]
-            world.model = describe.describe_init(model.init)
-        elif model.path is not None:
-            folder = describe.locate(model.path, model.revision)
-            world.model_path = str(folder.absolute()) if folder else model.path
-            world.model = _describe(model, folder) if folder else None
+        return models.find(model)
     except LlsflowError as error:
         problems.append(Mistake("model", str(error)))
+        return FoundModel(model)
 
 
-def _describe(model: ModelConfig, folder: Path) -> ModelFacts:
-    if model.model_type == "rerank":
-        return describe_reranker(folder, trust_remote_code=model.trust_remote_code)
-    return describe.describe_folder(folder)
+def _find_baseline(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
+    try:
+        world.baseline = find_baseline(experiment)
+    except UnavailableError:
+        raise
+    except LlsflowError as error:
+        problems.append(Mistake("benchmark.baseline", str(error)))
 
 
 def _find_judges(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
@@ -107,30 +111,9 @@ def _find_judges(experiment: Experiment, world: World, problems: list[Mistake]) 
         model = experiment.named_model(name)
         assert model is not None  # noqa: S101 - cross_checks refused it
         try:
-            world.judges[name] = identity(model)
+            world.judges[name] = models.find(model).identity()
         except LlsflowError as error:
             problems.append(Mistake(".".join(map(str, loc)), str(error)))
-
-
-def identity(model: ModelConfig) -> dict[str, Any]:
-    """Return what decides the answers of a model that no step of a plan makes.
-
-    Raises:
-        LlsflowError: its folder cannot be used.
-    """
-    template = {"chat_template": model.chat_template} if model.chat_template else {}
-    if model.endpoint:
-        return {"endpoint": model.endpoint.base_url, "model": model.endpoint.model or model.model_id}
-    if model.builtin:
-        return {"builtin": model.builtin}
-    if model.init:
-        return {"init": model.init.model_dump(mode="json"), **template}
-    assert model.path is not None  # noqa: S101 - the schema wants one of the three
-    folder = describe.locate(model.path, model.revision)
-    if folder is None:
-        return {"hub": model.path, "revision": model.revision, **template}
-    facts = _describe(model, folder)
-    return {"tokenizer": facts.tokenizer_digest, "weights": facts.weights_digest, **template}
 
 
 def _find_datasets(experiment: Experiment, world: World, problems: list[Mistake], config_dir: Path | None) -> None:
@@ -152,12 +135,14 @@ def _context_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tu
             yield ("recipe", "max_length"), "the model does not say its context: set recipe.max_length"
         if wanted is not None and context is not None and wanted > context:
             yield ("recipe", "max_length"), f"{wanted} tokens are over the model's context: allowed are up to {context}"
-    if experiment.benchmark and context is not None:
+    if experiment.benchmark:
         candidate = experiment.benchmark.benchmark_config.eval_candidate
         wanted = candidate.sampling_params.max_tokens if isinstance(candidate, ModelCandidate) else None
-        if wanted is not None and wanted >= context:
+        facts = (world.model, world.baseline.facts if world.baseline else None)
+        contexts = [found.context_length for found in facts if found and found.context_length is not None]
+        if wanted is not None and contexts and wanted >= min(contexts):
             loc = ("benchmark", "benchmark_config", "eval_candidate", "sampling_params", "max_tokens")
-            yield loc, f"{wanted} leaves no room for a prompt: the model's context is {context}"
+            yield loc, f"{wanted} leaves no room for a prompt: the model's context is {min(contexts)}"
 
 
 def _kind_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -205,8 +190,8 @@ def _format_mistakes(experiment: Experiment) -> list[str]:
 def _no_four_bits(world: World) -> Iterator[str]:
     if importlib.util.find_spec("bitsandbytes") is None:
         yield "needs bitsandbytes, which is not installed: pip install 'llsflow[quantize]', or set it to false"
-    if world.model_path and is_adapter(Path(world.model_path)):
-        yield f"{world.model_path} is an adapter: export it merged first, or set quantize_base to false"
+    if world.own.path and is_adapter(Path(world.own.path)):
+        yield f"{world.own.path} is an adapter: export it merged first, or set quantize_base to false"
 
 
 def _lacking_columns(experiment: Experiment, world: World) -> list[Mistake]:

@@ -67,8 +67,12 @@ class BenchmarkConfig(Record):
         return value
 
 
+CHAMPION = "champion"
+"""MLflow's alias of the last version that passed a gate, and the baseline of that name."""
+
+
 class Gate(Record):
-    """What a trained model must not fall below: the model that its training began with, on the same rows."""
+    """What a model must not fall below: the baseline, on the same rows."""
 
     tolerance: Annotated[float, Field(ge=0)] = 0.0
     """How much worse it may be: the run fails where the difference's whole 95 % interval lies below minus this."""
@@ -90,8 +94,12 @@ class ExperimentBenchmark(Record):
     """What every answer keeps to: a JSON schema, or a grammar; null: anything."""
     repeats: PositiveInt = 1
     """How often every row is answered, each time from other seeds: the spread of the scores is sampling's noise."""
+    baseline: Text | None = None
+    """The model to compare with on the same rows: a name of conf/model or a checkpoint, a folder, a hub id, or
+    `champion`, the last that passed the gate; null: the model that training begins with."""
     gate: Gate | None = None
-    """Fails the run when training made the model worse, and gives MLflow's alias `champion` to one that passed."""
+    """Fails the run when the model is worse than the baseline. A trained one that passed gets MLflow's alias
+    `champion`."""
     batch_size: PositiveInt = 64
     """Rows that are generated together, or items that are ranked together; changes the speed, not the answers. An
     endpoint has at_once instead."""

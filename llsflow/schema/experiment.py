@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
-from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark, RerankCandidate
+from llsflow.schema.benchmarks import CHAMPION, AgentCandidate, ExperimentBenchmark, RerankCandidate
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
@@ -68,6 +68,11 @@ def registered_name(experiment: Experiment) -> str | None:
     return (tracking.register_as or experiment.name) if tracking.register_model else None
 
 
+def champion_name(experiment: Experiment) -> str:
+    """Return the name in MLflow's model registry whose champion this experiment compares with."""
+    return experiment.tracking.register_as or experiment.name
+
+
 def judge_models(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
     """Yield the place and the name of every model that judges answers."""
     params = experiment.benchmark.benchmark_config.scoring_params if experiment.benchmark else {}
@@ -105,6 +110,7 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
             yield loc, f"{name!r} ranks and writes no text: a judge has model_type llm"
     if experiment.benchmark:
         yield from _candidate_mistakes(experiment, experiment.benchmark)
+        yield from _baseline_mistakes(experiment, experiment.benchmark)
         yield from _gate_mistakes(experiment, experiment.benchmark)
 
 
@@ -135,11 +141,30 @@ def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) 
         yield ("benchmark", "dataset_id"), f"{found}: a candidate of type {candidate.type} takes {needed}"
 
 
+def _baseline_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
+    name = benchmark.baseline
+    if name is None or name == CHAMPION:
+        return
+    loc: Loc = ("benchmark", "baseline")
+    if experiment.recipe is None and name == experiment.model.model_id:
+        yield loc, f"{name!r} is the model that it would be compared with: name another, or set it to null"
+    known = experiment.named_model(name)
+    if known is None:
+        return  # a folder or a hub id
+    if known.model_type != experiment.model.model_type:
+        yield loc, f"{name!r} has model_type {known.model_type}: it must be {experiment.model.model_type} as well"
+    if known.init and known is not experiment.model:
+        yield loc, f"{name!r} has init: there is nothing to compare with before it is trained"
+
+
 def _gate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
     if benchmark.gate is None:
         return
-    if experiment.recipe is None:
-        yield ("benchmark", "gate"), "compares a trained model with its beginning: choose a recipe, or set it to null"
+    if experiment.recipe is None and benchmark.baseline is None:
+        yield (
+            ("benchmark", "gate"),
+            "has nothing to compare with: choose a recipe or a benchmark.baseline, or set it to null",
+        )
     for number, name in enumerate(benchmark.gate.scoring_functions):
         if name not in benchmark.scoring_functions:
             known = ", ".join(benchmark.scoring_functions)

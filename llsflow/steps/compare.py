@@ -1,8 +1,8 @@
-"""Step `compare`: the tuned model against the base, on the same rows."""
+"""Step `compare`: a model against its baseline, on the same rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +22,32 @@ MOST_NAMED = 100
 
 def run(context: StepContext) -> dict[str, Any]:
     """Return one table row for each scoring function: both scores, and their paired difference."""
-    base, tuned = context.inputs["base"], context.inputs["tuned"]
+    baseline, candidate = context.inputs["baseline"], context.inputs["candidate"]
+    labels = context.step.settings["labels"]
     table = []
-    for scorer, metrics in tuned.summary["scores"].items():
-        paired = paired_difference(_scores(base, scorer), _scores(tuned, scorer), context.step.settings["seed"])
-        row = {"benchmark": tuned.summary["benchmark"], "scorer": scorer, "rows": tuned.summary["rows"]}
-        for name, result in (("base", base.summary["scores"][scorer]), ("tuned", metrics)):
-            metric, value, interval = headline(result)
-            row |= {"metric": metric, name: value, f"{name}_interval": interval}
+    for scorer in candidate.summary["scores"]:
+        paired = paired_difference(_scores(baseline, scorer), _scores(candidate, scorer), context.step.settings["seed"])
+        row = {"benchmark": candidate.summary["benchmark"], "scorer": scorer, "rows": candidate.summary["rows"]}
+        for label, result in zip(labels, (baseline, candidate), strict=True):
+            metric, value, interval = headline(result.summary["scores"][scorer])
+            row |= {"metric": metric, label: value, f"{label}_interval": interval}
         table.append({**row, "difference": paired["difference"], "interval": paired["confidence_interval_95"]})
     context.run.log_metrics(
         {f"eval/{row['benchmark']}/difference": row["difference"] for row in table if row["difference"] is not None}
     )
-    summary: dict[str, Any] = {"table": table}
+    summary: dict[str, Any] = {"labels": labels, "table": table}
     if shared := _shared_passages(context):
         summary |= {"shared_passages": len(shared), "shared_rows": [place + 1 for place in shared[:MOST_NAMED]]}
     if gate := context.step.settings.get("gate"):
-        summary["gate"] = {"failures": failures(table, Gate.model_validate(gate))}
+        summary["gate"] = {"failures": failures(table, labels, Gate.model_validate(gate))}
     return summary
 
 
 def _shared_passages(context: StepContext) -> list[int]:
     """Return the places of the benchmark's rows that repeat a passage of the training data."""
     places = context.step.locations["data"]
+    if not places:
+        return []
     judged = _rows(places["judged"])
     return shared_passages(_rows(places["training"]), list(judged)[: context.step.settings["num_examples"]])
 
@@ -55,11 +58,12 @@ def _rows(place: Mapping[str, Any]) -> Iterator[Row]:
         yield row
 
 
-def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:
-    """Return a sentence for each scoring function by which the tuned model is worse than the gate allows.
+def failures(table: list[dict[str, Any]], labels: Sequence[str], gate: Gate) -> list[str]:
+    """Return a sentence for each scoring function by which the candidate is worse than the gate allows.
 
     Worse is what chance does not explain: the whole 95 % interval of the paired difference lies below the tolerance.
     """
+    baseline, candidate = labels
     found = []
     for row in table:
         if gate.scoring_functions and row["scorer"] not in gate.scoring_functions:
@@ -71,7 +75,7 @@ def failures(table: list[dict[str, Any]], gate: Gate) -> list[str]:
             low, high = row["interval"]
             allowed = f"at most {gate.tolerance:g} worse" if gate.tolerance else "none worse"
             found.append(
-                f"{where}: {row['metric']} {row['base']:.4g} before and {row['tuned']:.4g} after training, a "
+                f"{where}: {row['metric']} {row[baseline]:.4g} ({baseline}) and {row[candidate]:.4g} ({candidate}), a "
                 f"difference of {row['difference']:.4g} (95 % interval {low:.4g} to {high:.4g}); allowed is {allowed}"
             )
     return found

@@ -67,7 +67,6 @@ def run(context: StepContext) -> dict[str, Any]:
     failed = sorted({index % len(rows) + 1 for index, generation in enumerate(made) if generation.error})
     return {
         "benchmark": benchmark.benchmark_id,
-        "model": where["label"],
         "rows": len(rows),
         "scores": scores,
         **({"noise": {name: noise([one[name] for one in every]) for name in scores}} if len(every) > 1 else {}),

@@ -17,7 +17,7 @@ from llsflow.steps.evaluate import flat_metrics, headline
 from llsflow.tracking import Run, provenance
 
 SAMPLES = 8
-"""Rows shown before and after training."""
+"""Rows shown with the answers of each model."""
 
 
 def run(context: StepContext) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def run(context: StepContext) -> dict[str, Any]:
     page.set_note(_note(material))
     summary: dict[str, Any] = {"report": "report.html"}
     if "compare" in inputs:
-        summary["table"] = inputs["compare"].summary["table"]
+        summary |= {name: inputs["compare"].summary[name] for name in ("labels", "table")}
     if "export" in inputs:
         summary |= _log_model(page, experiment, inputs["export"], metrics)
         if experiment.recipe and experiment.recipe.checkpoint_dir:
@@ -61,9 +61,9 @@ def _curves(inputs: Mapping[str, StepResult]) -> dict[str, list[tuple[int, float
 
 
 def _evaluations(inputs: Mapping[str, StepResult]) -> dict[str, StepResult]:
-    """Return the evaluations by candidate, base before tuned."""
-    found = {result.summary["model"]: result for result in inputs.values() if result.kind == "evaluate"}
-    return {name: found[name] for name in ("base", "tuned") if name in found}
+    """Return the evaluations by label, the baseline's first."""
+    found = {name: result for name, result in inputs.items() if result.kind == "evaluate"}
+    return {name.removeprefix("evaluate-"): found[name] for name in sorted(found, key=list(inputs).index)}
 
 
 def _material(
@@ -113,8 +113,7 @@ def _samples(rows: dict[str, list[dict[str, Any]]]) -> list[Sample]:
         Sample(
             row["prompt"],
             row["expected"],
-            base=rows["base"][index]["generated"] if "base" in rows else None,
-            tuned=rows["tuned"][index]["generated"] if "tuned" in rows else None,
+            {name: table[index]["generated"] for name, table in rows.items()},
         )
         for index, row in enumerate(first[:SAMPLES])
     ]
@@ -181,19 +180,20 @@ def _some(numbers: Sequence[int]) -> str:
 def _verdict(inputs: Mapping[str, StepResult]) -> str:
     if "compare" not in inputs:
         return ""
-    row = inputs["compare"].summary["table"][0]
+    row, (first, second) = inputs["compare"].summary["table"][0], inputs["compare"].summary["labels"]
     if row["difference"] is None:
         return f"{row['benchmark']}: no row could be scored for both models."
     low, high = row["interval"]
     judged = "better than" if low > 0 else "worse than" if high < 0 else "not distinguishable from"
     return (
-        f"{row['benchmark']}: {row['metric']} {row['base']:.3f} before, {row['tuned']:.3f} after training, on "
-        f"{row['rows']} rows held out; {judged} the base at 95 % confidence."
+        f"{row['benchmark']}: {row['metric']} {row[first]:.3f} ({first}), {row[second]:.3f} ({second}), on "
+        f"{row['rows']} rows held out; {judged} the {first} at 95 % confidence."
     )
 
 
 def _log_datasets(page: Run, context: StepContext) -> None:
     """Name the data on the run's own page too, whether or not its steps ran this time."""
+    told = False
     for step in context.plan_run.plan.steps:
         data = step.locations.get("data", {})
         if step.kind == "prepare":
@@ -204,18 +204,20 @@ def _log_datasets(page: Run, context: StepContext) -> None:
                 page.log_dataset(
                     place["dataset_id"], digest, rows, source, "training" if part == "train" else "validation"
                 )
-        elif step.name in ("evaluate-base",):
+        elif step.kind == "evaluate" and not told:
+            told = True  # every model answers the same rows
             rows = context.inputs[step.name].summary["rows"]
             source = data["path"] or "rows of the configuration"
             page.log_dataset(data["dataset_id"], step.settings["data"]["digest"], rows, source, "eval")
 
 
 def _log_scores(page: Run, inputs: Mapping[str, StepResult]) -> dict[str, float]:
-    """Log every score under `eval/<benchmark>/<metric>`, the base's apart, and return the tuned model's."""
+    """Log every score under `eval/<benchmark>/<metric>`, the baseline's apart, and return the trained model's."""
     tuned: dict[str, float] = {}
     for name, result in _evaluations(inputs).items():
         prefix = f"eval/{result.summary['benchmark']}"
-        metrics = flat_metrics(prefix if name == "tuned" else f"{prefix}/{name}", result.summary["scores"])
+        judged = name in ("tuned", "candidate")
+        metrics = flat_metrics(prefix if judged else f"{prefix}/{name}", result.summary["scores"])
         page.log_metrics(metrics)
         if name == "tuned":
             tuned = metrics

@@ -9,6 +9,7 @@ import os
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from llsflow.errors import UnavailableError
@@ -19,7 +20,7 @@ from llsflow.tracking.client import import_client, is_server, probe, shown, sqli
 from llsflow.tracking.operations import REF, Target, find_run, open_run
 from llsflow.tracking.provenance import command_line, git_tags
 from llsflow.tracking.recorder import Recorder, log
-from llsflow.tracking.run import TAG_CHARACTERS, Run, cut, milliseconds
+from llsflow.tracking.run import TAG_CHARACTERS, Run, cut, milliseconds, model_name
 
 # the page then opens on runs, charts and models instead of on traces
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -115,6 +116,28 @@ class Tracking:
             self._client.set_terminated(run_id, "KILLED")
         except MlflowException as error:
             log.debug("the run %s of a killed process could not be ended: %s", run_id, error)
+
+    def folder_of_alias(self, name: str, alias: str) -> Path | None:
+        """Return where the files of a registered model's version lie, where one of ours has the alias; else None.
+
+        Raises:
+            UnavailableError: the store does not answer.
+        """
+        from mlflow.exceptions import MlflowException
+
+        database = sqlite_path(self.uri)
+        if database and not database.exists():
+            return None
+        self.connect()
+        try:
+            version = self._client.get_model_version_by_alias(model_name(name), alias)
+        except MlflowException as error:
+            # SQL stores call a name that was never registered an invalid alias
+            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                return None
+            raise UnavailableError(f"MLflow's model registry does not answer: {_reason(error)}") from error
+        folder = version.tags.get("llsflow.folder")
+        return Path(folder) if folder else None
 
     def page(self, run_id: str = "") -> str:
         """Return the address of a run's MLflow page; without a run, of the list of runs."""

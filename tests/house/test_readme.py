@@ -54,7 +54,7 @@ def test_every_documented_command(
         assert load_deployments()
         return
     monkeypatch.chdir(tmp_path)
-    for folder in ("some-hf-folder", "FOLDER"):
+    for folder in ("some-hf-folder", "FOLDER", "NEW_FOLDER", "OLD_FOLDER"):
         shutil.copytree(tiny_folder, tmp_path / folder)
     rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
     (tmp_path / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

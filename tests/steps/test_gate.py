@@ -29,6 +29,7 @@ from tests.conftest import small_quickstart
 
 SEEDS = range(20)
 ROWS = 200
+LABELS = ("base", "tuned")
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -51,13 +52,13 @@ def row(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_what_the_interval_leaves_to_chance_passes(changes: dict[str, Any], gate: Gate, passes: bool) -> None:
-    assert (failures([row(**changes)], gate) == []) is passes
+    assert (failures([row(**changes)], LABELS, gate) == []) is passes
 
 
 def test_the_sentence_says_what_was_found_and_allowed() -> None:
-    (sentence,) = failures([row()], Gate(tolerance=0.01))
+    (sentence,) = failures([row()], LABELS, Gate(tolerance=0.01))
     assert sentence == (
-        "b, basic::equality: accuracy 0.9 before and 0.8 after training, a difference of -0.1 (95 % interval -0.15 to "
+        "b, basic::equality: accuracy 0.9 (base) and 0.8 (tuned), a difference of -0.1 (95 % interval -0.15 to "
         "-0.05); allowed is at most 0.01 worse"
     )
 
@@ -81,7 +82,7 @@ DATA = {
 def compared(folder: Path, base: Sequence[float], tuned: Sequence[float], seed: int = 0) -> dict[str, Any]:
     """Return what the compare step says of two evaluations with these scores."""
     inputs = {}
-    for role, scores in (("base", base), ("tuned", tuned)):
+    for role, scores in (("baseline", base), ("candidate", tuned)):
         rows = [{"score": score} for score in scores]
         metrics = aggregate(rows, [AggregationFunctionType.ACCURACY])
         (folder / role).mkdir(exist_ok=True)
@@ -89,7 +90,7 @@ def compared(folder: Path, base: Sequence[float], tuned: Sequence[float], seed: 
         (folder / role / "response.json").write_text(json.dumps({"generations": [], "scores": scored}))
         summary = {"benchmark": "b", "rows": len(rows), "scores": {"basic::equality": metrics}}
         inputs[role] = StepResult(name=role, kind="evaluate", key=role, folder=str(folder / role), summary=summary)
-    settings = {"seed": seed, "gate": Gate().model_dump(), "num_examples": None}
+    settings = {"seed": seed, "labels": LABELS, "gate": Gate().model_dump(), "num_examples": None}
     step = Step(name="compare", kind="compare", key="k", settings=settings, locations={"data": DATA})
     run = cast(Any, SimpleNamespace(log_metrics=lambda metrics: None))
     return compare.run(StepContext(step, inputs, folder, run, cast(PlanRun, None)))
@@ -113,7 +114,10 @@ def test_rows_that_repeat_a_passage_of_the_training_data_are_counted_and_named(t
 
 
 def test_with_repeats_each_rows_mean_is_compared(tmp_path: Path) -> None:
-    for role, repeats in (("base", [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), ("tuned", [[1.0, 1.0, 0.0], [1.0, 0.0, None]])):
+    for role, repeats in (
+        ("baseline", [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
+        ("candidate", [[1.0, 1.0, 0.0], [1.0, 0.0, None]]),
+    ):
         (tmp_path / role).mkdir()
         kept = [{"basic::equality": scores} for scores in repeats]
         (tmp_path / role / "repeats.json").write_text(json.dumps(kept))
@@ -154,7 +158,7 @@ def test_one_that_passed_is_the_champion(tmp_path: Path, llsflow_home: Path) -> 
 
 
 def test_a_gate_that_cannot_judge_is_refused() -> None:
-    with pytest.raises(ConfigError, match="compares a trained model with its beginning"):
+    with pytest.raises(ConfigError, match="has nothing to compare with"):
         load_experiment("eval", ["model.path=x", "benchmark.gate={}"])
     with pytest.raises(ConfigError, match="'basic::nope' is not in the benchmark's scoring_functions"):
         load_experiment("quickstart", ["benchmark.gate={scoring_functions: ['basic::nope']}"])
