@@ -4,7 +4,7 @@ Every layer but attention works on single tokens, so it need not know where a ro
 the rows' borders, spreads its rows to a padded batch of their own, and brings the result back. So padding costs
 attention alone, whatever the rows' lengths, and a row never sees another.
 
-Letters: t tokens of all rows, h heads, d head size, l longest row of a bucket.
+Letters: t tokens of all rows, h heads, d head size, l longest row of a bucket, p tokens of a start before the rows.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def attention(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
     dropout: float = 0.0,
     sliding_window: int | None = None,
     segments: Segments | None = None,
+    before: tuple[Tensor, Tensor] | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Return causal attention within each row, [1, t, h, d].
@@ -56,6 +57,7 @@ def attention(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
         dropout: share of the weights that is dropped.
         sliding_window: how many tokens back a token sees; null: all.
         segments: the rows' borders.
+        before: keys and values of a start that every row sees before its own tokens, [1, g, p, d].
         kwargs: what changes the scores otherwise is refused.
 
     Raises:
@@ -68,7 +70,9 @@ def attention(  # noqa: PLR0913, PLR0917 - the signature that transformers calls
     outputs = []
     for bucket, *rows in zip(segments.buckets, *spread, strict=True):
         q, k, v = (x.unflatten(0, (bucket.rows, bucket.longest)).transpose(1, 2) for x in rows)
-        window = _window(bucket.longest, sliding_window, query.device)
+        if before is not None:
+            k, v = (torch.cat([x.expand(bucket.rows, -1, -1, -1), y], 2) for x, y in zip(before, (k, v), strict=True))
+        window = _window(bucket.longest, k.shape[2], sliding_window, query.device)
         output = functional.scaled_dot_product_attention(
             q, k, v, attn_mask=window, is_causal=window is None, scale=scaling, dropout_p=dropout, enable_gqa=grouped
         )
@@ -134,12 +138,13 @@ def _in_order(segments: Segments, parts: Sequence[Tensor]) -> Tensor:
     return (parts[0] if len(parts) == 1 else torch.cat(list(parts))).index_select(0, segments.order)
 
 
-def _window(longest: int, size: int | None, device: torch.device) -> Tensor | None:
-    """Return which tokens see which, bool [l, l]; None where every token sees all before it."""
-    if size is None or longest <= size:
+def _window(longest: int, keys: int, size: int | None, device: torch.device) -> Tensor | None:
+    """Return which tokens see which, bool [l, keys]; None where every token sees all before it."""
+    if keys == longest and (size is None or longest <= size):
         return None
-    seen = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
-    return seen.triu(1 - size)
+    start = keys - longest
+    seen = torch.ones(longest, keys, dtype=torch.bool, device=device).tril(start)
+    return seen if size is None else seen.triu(start + 1 - size)
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
@@ -168,7 +173,7 @@ def use_segments(model: PreTrainedModel) -> bool:
         together = None
     finally:
         model.train(training)
-    if together is not None and _close(torch.cat(alone), together):
+    if together is not None and close(torch.cat(alone), together):
         return True
     model.set_attn_implementation(before)
     return False
@@ -188,7 +193,8 @@ def _joined_logits(model: PreTrainedModel) -> Tensor:
     return logits[0]
 
 
-def _close(alone: Tensor, together: Tensor) -> bool:
+def close(alone: Tensor, together: Tensor) -> bool:
+    """Return whether the logits of rows alone and together differ by no more than rounding."""
     if alone.shape != together.shape:
         return False
     spread = float(alone.float().std()) or 1.0

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llsflow.models.forward import Prefix, make_forward
+from llsflow.models.cache import Prefix
+from llsflow.models.forward import make_forward
 from llsflow.models.generation import Finish
 from llsflow.sampling import choose, penalise
 from llsflow.schema.sampling import GreedySamplingStrategy, SamplingParams, SamplingStrategy

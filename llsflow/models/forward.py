@@ -1,22 +1,30 @@
 """The model as the decoding loop runs it: the next logits of a batch that grows by a token, and rows that come and go.
 
-b rows, t tokens so far, p tokens of a prefix that all rows share, v vocabulary.
+b rows, t tokens of a row so far, without those of a start that all rows share; v vocabulary.
 """
 
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-ROOM = 64
-"""Tokens of room that a full cache grows by; each growth copies the cache once."""
+from llsflow.models.attention import close
+from llsflow.models.cache import LEAST, GrowingLayer, Prefix, shared
+from llsflow.models.generation_attention import NAME
+from llsflow.models.segments import Segments
+
+logger = logging.getLogger("llsflow")
+
+_PACKS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+"""What was found out about each model in memory."""
 
 
 class Forward(Protocol):
@@ -41,103 +49,24 @@ class Forward(Protocol):
         """Return what the model has read of a row, whose text is known; None: its state cannot be shared."""
 
 
-@dataclass(frozen=True)
-class Prefix:
-    """The start that several texts share, as the model has read it."""
-
-    ids: tuple[int, ...]
-    states: tuple[tuple[Tensor, Tensor], ...]
-    """Keys and values of each layer, [1, heads, p, size]."""
-
-    def starts(self, text: Sequence[int]) -> bool:
-        """Return whether the text starts with it and goes on."""
-        return len(text) > len(self.ids) and tuple(text[: len(self.ids)]) == self.ids
-
-    def cut(self, tokens: int) -> Prefix:
-        """Return its first so many tokens."""
-        states = tuple((keys[:, :, :tokens], values[:, :, :tokens]) for keys, values in self.states)
-        return Prefix(self.ids[:tokens], states)
-
-
-class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values written in place, with room to spare: transformers' own layer copies them all at each step."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
-        self.room: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append [b, heads, new, size] and return all of [b, heads, t, size]."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if self.room is None or self.room[0].shape[-2] < end:
-            old = (self.keys, self.values) if start else (None, None)
-            self.room = (_roomy(key_states, old[0], end), _roomy(value_states, old[1], end))
-        keys, values = self.room
-        keys[:, :, start:end] = key_states
-        values[:, :, start:end] = value_states
-        self.keys, self.values = keys[:, :, :end], values[:, :, :end]
-        return self.keys, self.values
-
-    def begin(self, keys: Tensor, values: Tensor, rows: int) -> None:
-        """Begin with [1, heads, p, size] for each of so many rows."""
-        self.lazy_initialization(keys, values)
-        self._hold(keys.shape[-2], *(states.expand(rows, -1, -1, -1) for states in (keys, values)))
-
-    def narrow(self, rows: Tensor, start: int) -> None:
-        """Keep these rows, and of each what follows the first `start` tokens."""
-        if self.room is None:
-            return
-        end = self.get_seq_length() - start
-        self.room = (
-            self.room[0][:, :, start:].index_select(0, rows),
-            self.room[1][:, :, start:].index_select(0, rows),
-        )
-        self.keys, self.values = self.room[0][:, :, :end], self.room[1][:, :, :end]
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keep the rows `beam_idx`."""
-        self.narrow(beam_idx, 0)
-
-    def join(self, other: GrowingLayer) -> None:
-        """Take in the rows of another layer; the shorter of the two is filled up on the left."""
-        end = max(self.get_seq_length(), other.get_seq_length())
-        pairs: Any = ((self.keys, other.keys), (self.values, other.values))
-        self._hold(end, *(_stacked(mine, theirs, end) for mine, theirs in pairs))
-
-    def _hold(self, end: int, keys: Tensor, values: Tensor) -> None:
-        self.room = (_roomy(keys, keys, end), _roomy(values, values, end))
-        self.keys, self.values = self.room[0][:, :, :end], self.room[1][:, :, :end]
-
-
-def _roomy(states: Tensor, old: Tensor | None, end: int) -> Tensor:
-    shape = list(states.shape)
-    shape[-2] = end + ROOM
-    room = states.new_empty(shape)
-    if old is not None:
-        room[:, :, : old.shape[-2]] = old
-    return room
-
-
-def _stacked(first: Tensor, second: Tensor, end: int) -> Tensor:
-    """Return both one above the other, each at the right of `end` columns; zeros fill up, as no mask hides a NaN."""
-    stacked = first.new_zeros((len(first) + len(second), first.shape[1], end, first.shape[3]))
-    stacked[: len(first), :, end - first.shape[-2] :] = first
-    stacked[len(first) :, :, end - second.shape[-2] :] = second
-    return stacked
-
-
 class CachedForward:
-    """Left-padded texts, then one token a step: what was read stays in the model's cache."""
+    """Texts, then one token a step: what was read stays in the model's cache.
+
+    Where the model can, the texts are read one after another, without padding, and a start that they share stands in
+    memory once; else they are padded on the left, and each has the start.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, texts: Sequence[Sequence[int]], pad: int, prefix: Prefix | None = None
+        self,
+        model: PreTrainedModel,
+        texts: Sequence[Sequence[int]],
+        pad: int,
+        prefix: Prefix | None = None,
+        *,
+        packed: bool | None = None,
     ) -> None:
         self.model = model
-        takes_part = "logits_to_keep" in _parameters(model)
-        self.extra: dict[str, Any] = {"logits_to_keep": 1} if takes_part else {}
+        self.takes_part = "logits_to_keep" in _parameters(model)
         # Any: transformers types its caches for beam search, where the rows of a batch never change in number.
         self.cache: Any = DynamicCache(config=model.config)
         self.grows = all(type(layer) is DynamicLayer for layer in self.cache.layers)
@@ -145,31 +74,55 @@ class CachedForward:
             GrowingLayer() if type(layer) is DynamicLayer else layer for layer in self.cache.layers
         ]
         self.cache.layers = self.layers
-        read = 0
-        if prefix and self.grows and all(prefix.starts(text) for text in texts):
-            read = len(prefix.ids)
-            for layer, (keys, values) in zip(self.layers, prefix.states, strict=True):
-                layer.begin(keys, values, len(texts))
-        rest = [text[read:] for text in texts]
+        self.packed = self.grows and (packs(model) if packed is None else packed)
+        used = prefix if prefix and self.grows and all(prefix.starts(text) for text in texts) else None
+        read = len(used.ids) if used else 0
+        self.shared = used
+        """The start that every row has, and that the cache's rows do not hold."""
+        rest = [list(text[read:]) for text in texts]
         width = max(len(text) for text in rest)
-        ids = [[pad] * (width - len(text)) + list(text) for text in rest]
-        mask = [[1] * read + [0] * (width - len(text)) + [1] * len(text) for text in rest]
-        self.ids = torch.tensor(ids, device=model.device)  # [b, t - p], later [b, 1]
+        ids = [[pad] * (width - len(text)) + text for text in rest]
+        mask = [[0] * (width - len(text)) + [1] * len(text) for text in rest]
+        self.ids = torch.tensor(ids, device=model.device)  # [b, t], later [b, 1]
         self.mask = torch.tensor(mask, device=model.device)  # [b, t]
-        self.positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0)[:, read:]  # as ids
+        self.positions = (self.mask.cumsum(dim=-1) - 1).clamp(min=0) + read  # as ids
         self.padded = any(len(text) < width for text in rest)
+        self.segments = Segments.of([len(text) for text in rest]).to(model.device) if self.packed else None
+        if not self.packed:
+            self._unfold(0)
 
     def logits(self) -> Tensor:
         """Return the logits of the next token, [b, v]."""
+        if self.segments is not None:
+            return self._read(self.segments)
         logits: Tensor = self.model(
             input_ids=self.ids,
             attention_mask=self.mask if self.padded else None,
             position_ids=self.positions,
             past_key_values=self.cache,
             use_cache=True,
-            **self.extra,
+            **({"logits_to_keep": 1} if self.takes_part else {}),
+            **({"before": self.shared.states} if self.shared else {}),
         ).logits
         return logits[:, -1]
+
+    def _read(self, segments: Segments) -> Tensor:
+        """Return the logits behind each text, [b, v]: the texts are read one after another."""
+        places = self.mask.bool()
+        for layer in self.layers:
+            layer.places = places
+        last = torch.tensor(segments.lengths, device=self.ids.device).cumsum(0) - 1
+        logits: Tensor = self.model(
+            input_ids=self.ids[places][None],
+            position_ids=self.positions[places][None],
+            past_key_values=self.cache,
+            use_cache=True,
+            segments=segments,
+            **({"logits_to_keep": last} if self.takes_part else {}),
+            **({"before": self.shared.states} if self.shared else {}),
+        ).logits
+        self.segments = None
+        return logits[0] if self.takes_part else logits[0, last]
 
     def append(self, tokens: Tensor) -> None:
         """Go on with `tokens` [b]."""
@@ -192,6 +145,9 @@ class CachedForward:
 
     def join(self, other: CachedForward) -> None:
         """Take in the rows of another, behind the own ones; both have a token appended."""
+        common = shared(self.shared.ids, other.shared.ids) if self.shared and other.shared else 0
+        for one in (self, other):
+            one._unfold(common if common >= LEAST else 0)
         for mine, theirs in zip(self.layers, other.layers, strict=True):
             mine.join(theirs)
         width = max(self.mask.shape[1], other.mask.shape[1])
@@ -201,14 +157,29 @@ class CachedForward:
         self.positions = torch.cat([self.positions, other.positions])
         self.padded = not bool(self.mask.all())
 
+    def _unfold(self, tokens: int) -> None:
+        """Give each row its own copy of the shared start, but for its first so many tokens."""
+        if self.shared is None or len(self.shared.ids) == tokens:
+            return
+        for layer, states in zip(self.layers, self.shared.states, strict=True):
+            layer.put_before(*(part[:, :, tokens:] for part in states), len(self.mask))
+        self.mask = torch.nn.functional.pad(self.mask, (len(self.shared.ids) - tokens, 0), value=1)
+        self.shared = self.shared.cut(tokens) if tokens else None
+
     def read(self, row: int, text: Sequence[int]) -> Prefix | None:
         """Return what the model has read of a row, whose text is known; None: its state cannot be shared."""
         if not self.grows:
             return None
-        tokens = self.layers[0].get_seq_length()
-        there = self.mask[row, :tokens].bool()
+        there = self.mask[row, : self.layers[0].get_seq_length()].bool()
         states = [(layer.keys[row : row + 1, :, there], layer.values[row : row + 1, :, there]) for layer in self.layers]
-        return Prefix(tuple(text[: int(there.sum())]), tuple(states))
+        tokens = int(there.sum())
+        if self.shared:
+            tokens += len(self.shared.ids)
+            states = [
+                (torch.cat([first[0], own[0]], dim=2), torch.cat([first[1], own[1]], dim=2))
+                for first, own in zip(self.shared.states, states, strict=True)
+            ]
+        return Prefix(tuple(text[:tokens]), tuple(states))
 
 
 class RereadForward:
@@ -256,6 +227,35 @@ def make_forward(
     """
     cached = {"past_key_values", "position_ids", "attention_mask"} <= _parameters(model)
     return CachedForward(model, texts, pad, prefix) if cached else RereadForward(model, texts, pad)
+
+
+def packs(model: PreTrainedModel) -> bool:
+    """Return whether texts one after another, behind a start that they share, give what each alone gives.
+
+    Found out by trying, once for a model: an architecture may not hand on what attention needs for it.
+    """
+    if model.config._attn_implementation != NAME:
+        return False
+    if model not in _PACKS:
+        try:
+            with torch.inference_mode():
+                _PACKS[model] = close(_probed(model, packed=False), _probed(model, packed=True))
+        except Exception as error:  # an architecture may refuse in any way
+            logger.debug("%s pads its prompts: %s", type(model).__name__, error)
+            _PACKS[model] = False
+    return _PACKS[model]
+
+
+def _probed(model: PreTrainedModel, *, packed: bool) -> Tensor:
+    """Return the logits of two steps for a few texts, [2 b, v]."""
+    ids = [number % int(model.config.get_text_config().vocab_size) for number in range(12)]
+    texts = [ids[:5], ids[:9], [*ids[:4], *ids[9:]]]
+    begun = CachedForward(model, [ids[:4]], 0, packed=packed)
+    begun.logits()
+    forward = CachedForward(model, texts, 0, begun.read(0, ids), packed=packed)
+    first = forward.logits()
+    forward.append(torch.tensor(ids[: len(texts)], device=model.device))
+    return torch.cat([first, forward.logits()])
 
 
 @torch.inference_mode()

@@ -27,8 +27,6 @@ Conversation = Sequence[Mapping[str, object]]
 """Messages with role and content."""
 # So many rows are named; the rest are counted.
 NAMED_ROWS = 5
-SHARED_TOKENS = 32
-"""A start that all prompts share is read once, from so many tokens on."""
 
 
 class LocalModel:
@@ -67,13 +65,13 @@ class LocalModel:
             UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
         """
         from llsflow.models.adapters import load_merged
-        from llsflow.models.grouped import share_heads
+        from llsflow.models.generation_attention import use_generation_attention
 
         tokenizer = load_tokenizer(folder, chat_template, revision, trust_remote_code)
         model = load_merged(
             folder, dtype, device=pick_device(device), revision=revision, trust_remote_code=trust_remote_code
         )
-        share_heads(model)
+        use_generation_attention(model)
         return cls(model, tokenizer)
 
     def generate(
@@ -148,11 +146,12 @@ class LocalModel:
 
     def decode(self, rows: Sequence[Row], on_step: Callable[[Sequence[Row]], None], *, at_once: int) -> None:
         """Generate for `rows`, `at_once` together; `on_step` is told after each step which rows left."""
+        from llsflow.models.cache import LEAST
         from llsflow.models.decode import decode
         from llsflow.models.forward import common_start, read_prefix
 
         start = common_start([row.prompt for row in rows])
-        prefix = read_prefix(self.model, start) if len(rows) > 1 and len(start) >= SHARED_TOKENS else None
+        prefix = read_prefix(self.model, start) if len(rows) > 1 and len(start) >= LEAST else None
         decode(self.model, rows, self.ends, self.pad, on_step, at_once=at_once, prefix=prefix)
 
     def render(self, conversation: Conversation) -> str:

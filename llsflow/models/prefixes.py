@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llsflow.models.forward import Prefix
-
-LEAST = 32
-"""Tokens that a shared start has at least: fewer are read sooner than they are found and copied."""
+from llsflow.models.cache import LEAST, Prefix, shared
 
 
 class Prefixes:
@@ -56,16 +53,3 @@ class Prefixes:
 
     def _use(self, kept: Prefix) -> None:
         self._kept = [other for other in self._kept if other is not kept] + [kept]
-
-
-def shared(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many tokens two texts begin with alike."""
-    one, other = tuple(first), tuple(second)
-    least, most = 0, min(len(one), len(other))
-    while least < most:
-        middle = (least + most + 1) // 2
-        if one[:middle] == other[:middle]:
-            least = middle
-        else:
-            most = middle - 1
-    return least

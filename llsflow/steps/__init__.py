@@ -22,11 +22,14 @@ WEIGHTS = ("models/adapters.py", "models/load.py", "models/roles.py")
 GENERATION = (
     *WEIGHTS,
     *(
+        "models/attention.py",
+        "models/cache.py",
         "models/constrain.py",
         "models/decode.py",
         "models/forward.py",
-        "models/grouped.py",
+        "models/generation_attention.py",
         "models/local.py",
+        "models/segments.py",
         "models/text.py",
     ),
 )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from llsflow.models.build import byte_tokenizer
+from llsflow.models.generation_attention import use_generation_attention
 from llsflow.models.local import LocalModel
 
 TOKENIZER = byte_tokenizer()
@@ -46,6 +47,7 @@ def make(model_type: str = "llama", seed: int = 0, **changes: Any) -> LocalModel
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 parameter.mul_(4)
+    use_generation_attention(model)  # as LocalModel.load does
     return LocalModel(model, TOKENIZER)
 
 

@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llsflow.models.forward import CachedForward, Prefix, common_start, read_prefix
+from llsflow.models.cache import LEAST, Prefix, shared
+from llsflow.models.forward import CachedForward, common_start, read_prefix
 from llsflow.models.local import LocalModel
-from llsflow.models.prefixes import LEAST, Prefixes, shared
+from llsflow.models.prefixes import Prefixes
 
 
 def text(*tokens: int, length: int = LEAST + 10) -> tuple[int, ...]:
