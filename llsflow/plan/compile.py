@@ -16,7 +16,7 @@ from llsflow.plan.world import World, look
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import Estimate, Plan, Step
-from llsflow.scorers import own_code
+from llsflow.scorers import outside_code
 from llsflow.steps import code_version, copies, results
 
 UNKEYED_RECIPE = (
@@ -332,8 +332,8 @@ class _Compiler:
             "dtype": (recipe.training_config.dtype or "fp32") if recipe else "fp32",
             "seed": experiment.seed,
         }
-        if code := own_code(experiment.benchmark.scoring_functions):
-            settings["own_scoring_functions"] = code
+        if code := outside_code(experiment.benchmark.scoring_functions):
+            settings["scoring_code"] = code
         if self.world.judges:
             settings["judges"] = self.world.judges
         tokenizer = {**model.loading, "chat_template": model.config.chat_template} if model else {"chat_template": None}

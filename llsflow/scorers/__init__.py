@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from llsflow.errors import ConfigError, Mistake
@@ -54,9 +55,11 @@ def find_scorer(scorer_id: str) -> Scorer:
     raise LookupError(f"{scorer_id!r} is no scoring function: {hint}known are {', '.join(known)}")
 
 
-def own_code(scorer_ids: Sequence[str]) -> dict[str, str]:
-    """Return, for each of the ids that is not built in, the sha256 (hex) of its code: its answers depend on it."""
-    return {name: own_code_digest(find_scorer(name)) for name in scorer_ids if name not in SCORERS}
+def outside_code(scorer_ids: Sequence[str]) -> dict[str, str]:
+    """Return what decides scores beside this package: the sha256 (hex) of one's own code, a library's version."""
+    own = {name: own_code_digest(find_scorer(name)) for name in scorer_ids if name not in SCORERS}
+    libraries = {name: SCORERS[name].library for name in scorer_ids if name in SCORERS}
+    return {**own, **{name: f"{library} {version(library)}" for name, library in libraries.items() if library}}
 
 
 def known_ids() -> list[str]:
@@ -132,7 +135,7 @@ __all__ = [
     "check_params",
     "find_scorer",
     "known_ids",
-    "own_code",
+    "outside_code",
     "paired_difference",
     "score_rows",
     "unscored",

@@ -35,6 +35,8 @@ class Scorer(ABC):
     optional_columns: ClassVar[tuple[str, ...]] = ()
     """Columns that it reads where a row has them."""
 
+    library: ClassVar[str | None] = None
+    """The distribution whose version decides its scores, beside this package's own code."""
     ranks: ClassVar[bool] = False
     """Whether it scores the order that a reranker puts items in, and no text."""
 

@@ -25,6 +25,7 @@ class MathResponse(RegexScorer):
     """
 
     id = "basic::regex_parser_math_response"
+    library = "sympy"
     default_regexes = (FINAL_ANSWER,)
 
     def prepare(self, params: Params | None = None) -> ScoreRow:

@@ -85,7 +85,7 @@ def test_the_code_of_a_users_own_scoring_function_is_part_of_the_key(
     before = compiled(own)
     module.write_text(module.read_text() + "# another rule\n")
     assert changed(before, compiled(own)) == {"evaluate-base", "evaluate-tuned", "compare", "record"}
-    assert "own_scoring_functions" not in compiled().step("evaluate-base").settings
+    assert "scoring_code" not in compiled().step("evaluate-base").settings
     del sys.modules["llsflow_plan_own"]
 
 
@@ -256,6 +256,6 @@ def test_a_compiled_experiment_is_the_same_but_for_absolute_paths(small: list[st
     assert compile_plan(experiment).experiment == experiment
 
 
-def test_unknown_scoring_functions_are_refused(compiled: Compile) -> None:
+def test_unknscoring_code_are_refused(compiled: Compile) -> None:
     with pytest.raises(DataError, match=r"benchmark.scoring_functions.0: 'basic::equal' is no scoring function: did"):
         compiled("benchmark.scoring_functions=[basic::equal]")

@@ -6,6 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from llsflow.errors import ConfigError, DataError
 from llsflow.evals import check_scorers, evaluate
 from llsflow.schema.scoring import AggregationFunctionType, BasicScoringFnParams, LLMAsJudgeScoringFnParams
-from llsflow.scorers import SCORERS, check_params, find_scorer, known_ids, own_code, score_rows
+from llsflow.scorers import SCORERS, check_params, find_scorer, known_ids, outside_code, score_rows
 from tests.house.tree import ROOT
 
 Install = Callable[[str, str], Path]
@@ -162,10 +163,13 @@ def test_an_unknown_id_names_the_users_own_ones_too(install: Install) -> None:
 
 def test_its_code_is_part_of_what_an_evaluation_depends_on(install: Install) -> None:
     file = install("own_one", SOURCE, POINT)
-    before = own_code(["basic::equality", "own::brevity"])
+    before = outside_code(["basic::equality", "own::brevity"])
     assert list(before) == ["own::brevity"]
     file.write_text(SOURCE + "# changed\n")
-    assert own_code(["own::brevity"]) != before
+    assert outside_code(["own::brevity"]) != before
+    assert outside_code(["basic::regex_parser_math_response"]) == {
+        "basic::regex_parser_math_response": f"sympy {version('sympy')}"
+    }
 
 
 def test_the_documented_one_works_as_it_is_shown(install: Install) -> None:

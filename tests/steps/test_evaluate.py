@@ -52,8 +52,8 @@ class Counting:
             sys.stdin.read()
 
 
-def evaluate(overrides: list[str], watcher: Counting) -> StepResult:
-    plan = compile_plan(load_experiment("eval", overrides).experiment)
+def evaluate(overrides: list[str], watcher: Counting, config_dir: Path | None = None) -> StepResult:
+    plan = compile_plan(load_experiment("eval", overrides, config_dir=config_dir).experiment)
     with open_plan_run(plan, [watcher], lambda: False, Origin("")) as plan_run:
         return execute(plan.step("evaluate-base"), plan_run, {})[0]
 

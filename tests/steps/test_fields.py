@@ -134,6 +134,54 @@ def test_scoring_params_act(given: list[str], tmp_path: Path) -> None:
     assert [row["parsed_answer"] for row in scored] == [""] * ROWS, "the regex of the request is the one that reads"
 
 
+JUDGED: dict[str, Any] = {
+    "type": "llm_as_judge",
+    "judge_model": "judge",
+    "prompt_template": "Grade {generated_answer}",
+    "judge_score_regexes": ["(?s)^(.)"],
+}
+
+
+def lengths(rows: list[dict[str, Any]]) -> set[int]:
+    return {len(row["score"]) for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("change", "shows"),
+    [
+        ({"judge_model": "other"}, lambda before, after: feedback(before) != feedback(after)),
+        ({"prompt_template": "{generated_answer}?"}, lambda before, after: feedback(before) != feedback(after)),
+        ({"judge_score_regexes": ["(?s)^(..)"]}, lambda before, after: (lengths(before), lengths(after)) == ({1}, {2})),
+        ({"judge_score_regexes": ["^nothing here: (.)", "(?s)^(..)"]}, lambda _, after: lengths(after) == {2}),
+        ({"aggregation_functions": ["categorical_count", "accuracy"]}, lambda before, after: before == after),
+    ],
+)
+def test_every_field_of_a_judge_in_this_process_acts(
+    given: list[str], tmp_path: Path, change: dict[str, Any], shows: Callable[[Any, Any], bool]
+) -> None:
+    base, judges = "llm-as-judge::base", []
+    for seed, name in enumerate(("judge", "other"), start=1):
+        local = make(max_position_embeddings=256, seed=seed)
+        local.model.save_pretrained(str(tmp_path / name))
+        local.tokenizer.save_pretrained(str(tmp_path / name))
+        judges.append(f"+models.{name}={{model_id: {name}, path: '{tmp_path / name}'}}")
+    found = []
+    for number, params in enumerate((JUDGED, {**JUDGED, **change})):
+        word = benchmark(tmp_path / str(number), {base: params})
+        words = [*given, *judges, word, f"{PARAMS}.max_tokens=4"]
+        found.append(evaluate(words, Counting(), tmp_path / str(number) / "conf"))
+    aggregations = set(params.get("aggregation_functions", ["categorical_count"]))
+    assert set(found[1].summary["scores"][base]) == aggregations
+    before, after = (
+        json.loads((Path(one.folder) / "response.json").read_text())["scores"][base]["score_rows"] for one in found
+    )
+    assert shows(before, after)
+
+
+def feedback(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["judge_feedback"] for row in rows]
+
+
 def test_repeats_answer_every_row_from_other_seeds_and_tell_the_spread(given: list[str]) -> None:
     sampled = f"{PARAMS}={{max_tokens: 12, strategy: {{type: top_p, temperature: 5.0, top_p: 1.0}}}}"
     once, thrice = (evaluate([*given, sampled, f"benchmark.repeats={times}"], Counting()) for times in (1, 3))

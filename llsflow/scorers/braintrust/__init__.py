@@ -26,6 +26,7 @@ class Braintrust(Judge, ABC):
 
     aggregations = (AggregationFunctionType.AVERAGE,)
     optional_columns = ()
+    library = "autoevals"
     metric: ClassVar[str | None] = None
     """The class of autoevals; null: it needs an embedding model."""
     options: ClassVar[Mapping[str, Any]] = {}
