@@ -1,4 +1,4 @@
-"""One SQL store: data sets and their rows, benchmarks, jobs. Importing this is light: Store.open loads SQLAlchemy."""
+"""One SQL store: data sets and their rows, benchmarks, jobs, agents. Importing this is light: Store.open is not."""
 
 from llsflow.errors import ConflictError, NotFoundError
 from llsflow.store.handle import Store
@@ -7,10 +7,14 @@ from llsflow.store.records import (
     JobChanges,
     JobKind,
     Page,
+    StoredAgent,
     StoredBenchmark,
     StoredCheckpoint,
     StoredDataset,
     StoredJob,
+    StoredSession,
+    StoredTurn,
+    TurnStatus,
 )
 from llsflow.store.rows import EMPTY, chain, decode_row, encode_row
 
@@ -23,10 +27,14 @@ __all__ = [
     "NotFoundError",
     "Page",
     "Store",
+    "StoredAgent",
     "StoredBenchmark",
     "StoredCheckpoint",
     "StoredDataset",
     "StoredJob",
+    "StoredSession",
+    "StoredTurn",
+    "TurnStatus",
     "chain",
     "decode_row",
     "encode_row",

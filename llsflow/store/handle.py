@@ -9,18 +9,35 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
+    from llsflow.store.agents import Agents
     from llsflow.store.benchmarks import Benchmarks
     from llsflow.store.database import Database
     from llsflow.store.datasets import Datasets
     from llsflow.store.jobs import Jobs
+    from llsflow.store.sessions import Sessions
 
 
 class Store:
-    """Data sets with their rows, benchmarks and jobs; for many threads, and many processes that each open their own."""
+    """Data sets with their rows, benchmarks, jobs, agents and their sessions.
 
-    def __init__(self, database: Database, datasets: Datasets, benchmarks: Benchmarks, jobs: Jobs) -> None:
+    For many threads, and many processes that each open their own.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        datasets: Datasets,
+        benchmarks: Benchmarks,
+        jobs: Jobs,
+        agents: Agents,
+        sessions: Sessions,
+    ) -> None:
         self._database = database
+        self.agents = agents
+        self.sessions = sessions
+        self._unkept: Sessions | None = None
         self._sweeper: threading.Thread | None = None
+        self._guard = threading.Lock()
         self.datasets = datasets
         self.benchmarks = benchmarks
         self.jobs = jobs
@@ -37,17 +54,20 @@ class Store:
             UnavailableError: the database does not answer.
             StorageError: its file cannot be used, or a newer llsflow made it.
         """
+        from llsflow.store.agents import Agents
         from llsflow.store.benchmarks import Benchmarks
         from llsflow.store.database import Database
         from llsflow.store.datasets import Datasets
         from llsflow.store.jobs import Jobs
         from llsflow.store.migrate import bring_up_to_date
+        from llsflow.store.sessions import Sessions
 
         database = Database(url or os.environ.get("LLSFLOW_STORE_URL") or _default_url())
         try:
             database.prepare()
             bring_up_to_date(database)
-            store = cls(database, Datasets(database), Benchmarks(database), Jobs(database))
+            parts = (Datasets(database), Benchmarks(database), Jobs(database), Agents(database), Sessions(database))
+            store = cls(database, *parts)
             store._sweep()
         except BaseException:
             database.close()
@@ -58,6 +78,16 @@ class Store:
     def url_shown(self) -> str:
         """The store's URL without its password."""
         return self._database.url_shown
+
+    @property
+    def unkept_sessions(self) -> Sessions:
+        """The sessions of this process that nothing keeps once it ends."""
+        from llsflow.store.memory import MemoryDatabase
+        from llsflow.store.sessions import Sessions
+
+        with self._guard:
+            self._unkept = self._unkept or Sessions(MemoryDatabase())
+            return self._unkept
 
     def close(self) -> None:
         """Close the connections; a sweep under way stops after its current transaction."""

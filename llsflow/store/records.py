@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llsflow.schema.jobs import JobStatus
 
 JobKind = Literal["post-training", "eval"]
+TurnStatus = Literal["running", "awaiting_input", "completed", "failed"]
 
 
 @dataclass(frozen=True)
@@ -144,3 +145,48 @@ class StoredCheckpoint:
     """Relative to LLSFLOW_HOME."""
     created_at: datetime
     metrics: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class StoredAgent:
+    """An agent."""
+
+    agent_id: str
+    config: dict[str, Any]
+    """Its AgentConfig."""
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredSession:
+    """A conversation with an agent."""
+
+    session_id: str
+    agent_id: str
+    session_name: str
+    started_at: datetime
+
+
+@dataclass(frozen=True)
+class StoredTurn:
+    """A turn of a session."""
+
+    turn_id: str
+    session_id: str
+    request: dict[str, Any]
+    """The body that began it, as posted."""
+    started_at: datetime
+    number: int = 0
+    """In the session, from 0."""
+    status: TurnStatus = "running"
+    owner: str | None = None
+    """The process that is at it."""
+    output_message: dict[str, Any] | None = None
+    """The last thing that the model said."""
+    error: str | None = None
+    """Why it failed, in words."""
+    generations: int = 0
+    """So far, across its resumptions."""
+    completed_at: datetime | None = None
+    steps: tuple[dict[str, Any], ...] = ()
+    """In their order."""

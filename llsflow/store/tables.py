@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration: what a store must be at before it is used."""
 
 
@@ -182,4 +182,51 @@ checkpoints = Table(
     Column("path", Words, nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("metrics", Json),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("agent_id", Words, primary_key=True),
+    Column("config", Json, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Index(None, "created_at", "agent_id"),
+)
+
+agent_sessions = Table(
+    "agent_sessions",
+    metadata,
+    Column("session_id", Words, primary_key=True),
+    # no foreign key: sessions that are not kept lie in another database than their agent
+    Column("agent_id", Words, nullable=False),
+    Column("session_name", Words, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Index(None, "agent_id", "started_at", "session_id"),
+)
+
+agent_turns = Table(
+    "agent_turns",
+    metadata,
+    Column("turn_id", Words, primary_key=True),
+    Column(
+        "session_id", Words, ForeignKey("agent_sessions.session_id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("number", Integer, nullable=False),  # in the session, from 0
+    Column("status", Words, nullable=False),
+    Column("owner", Words),  # the process that is at it
+    Column("request", Json, nullable=False),
+    Column("output_message", Json),
+    Column("error", Words),
+    Column("generations", Integer, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("completed_at", Moment),
+)
+
+agent_steps = Table(
+    "agent_steps",
+    metadata,
+    Column("step_id", Words, primary_key=True),
+    Column("turn_id", Words, ForeignKey("agent_turns.turn_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),  # in the turn, from 0
+    Column("step", Json, nullable=False),
 )

@@ -66,7 +66,7 @@ def test_a_newer_store_is_refused(url: str) -> None:
     with database.write() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
-    with pytest.raises(StorageError, match=r"made by a newer llsflow: its revision is 9999.*up to 0001; upgrade"):
+    with pytest.raises(StorageError, match=r"made by a newer llsflow: its revision is 9999.*up to 0002; upgrade"):
         Store.open(url)
 
 

@@ -1,0 +1,173 @@
+"""Sessions with agents: their turns, and the steps of these, each stored as it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select, update
+
+from llsflow.errors import ConflictError, NotFoundError
+from llsflow.store.agents import cut, one_more
+from llsflow.store.database import Database
+from llsflow.store.owners import lives, this_process
+from llsflow.store.records import StoredSession, StoredTurn, TurnStatus
+from llsflow.store.tables import agent_sessions, agent_steps, agent_turns
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CUT_OFF = "the server was stopped in the middle of this turn"
+"""The error of a turn whose process is gone."""
+
+
+class Sessions:
+    """Sessions, where they are kept: in the store, or in memory."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create(self, session: StoredSession) -> None:
+        """Store a new session, on disk when this returns."""
+        with self._database.write() as connection:
+            connection.execute(insert(agent_sessions).values(vars(session)))
+
+    def get(self, session_id: str) -> StoredSession | None:
+        """Return the session, or None."""
+        with self._database.read() as connection:
+            same = select(agent_sessions).where(agent_sessions.c.session_id == session_id)
+            return next((StoredSession(**row) for row in connection.execute(same).mappings()), None)
+
+    def page(self, agent_id: str, start: int, limit: int | None) -> tuple[Sequence[StoredSession], bool]:
+        """Return up to `limit` sessions of an agent in the order of their beginnings, and whether there are more."""
+        own = select(agent_sessions).where(agent_sessions.c.agent_id == agent_id)
+        ordered = own.order_by(agent_sessions.c.started_at, agent_sessions.c.session_id).offset(start)
+        with self._database.read() as connection:
+            found = connection.execute(ordered.limit(one_more(limit))).mappings()
+            return cut([StoredSession(**row) for row in found], limit)
+
+    def delete(self, session_id: str) -> bool:
+        """Remove a session with its turns, and return whether it was there."""
+        with self._database.write() as connection:
+            gone = delete(agent_sessions).where(agent_sessions.c.session_id == session_id)
+            return connection.execute(gone).rowcount > 0
+
+    def delete_of(self, agent_id: str) -> None:
+        """Remove the sessions of an agent with their turns."""
+        with self._database.write() as connection:
+            connection.execute(delete(agent_sessions).where(agent_sessions.c.agent_id == agent_id))
+
+    def begin(self, turn: StoredTurn) -> StoredTurn:
+        """Store a new turn of this process as the last of its session, and return it with its number.
+
+        Raises:
+            NotFoundError: there is no such session.
+            ConflictError: another turn of the session is under way.
+        """
+        with self._database.write() as connection:
+            self._free(connection, turn.session_id)
+            last = select(func.max(agent_turns.c.number)).where(agent_turns.c.session_id == turn.session_id)
+            number = connection.execute(last).scalar()
+            begun = replace(turn, number=0 if number is None else number + 1, owner=this_process())
+            connection.execute(insert(agent_turns).values(_columns(begun)))
+            return begun
+
+    def resume(self, session_id: str, turn_id: str, only_if: Collection[TurnStatus]) -> None:
+        """Have this process go on with a turn that has one of the statuses `only_if`.
+
+        Raises:
+            NotFoundError: there is no such session.
+            ConflictError: another turn of the session is under way, or this one has another status by now.
+        """
+        with self._database.write() as connection:
+            self._free(connection, session_id)
+            change = update(agent_turns).where(agent_turns.c.turn_id == turn_id, agent_turns.c.status.in_(only_if))
+            if not connection.execute(
+                change.values(status="running", owner=this_process(), error=None, completed_at=None)
+            ).rowcount:
+                raise ConflictError(f"turn {turn_id!r} cannot be gone on with any longer")
+
+    def add_step(self, turn_id: str, step: dict[str, Any], generations: int | None = None) -> None:
+        """Store a step that is done as the last of its turn, on disk when this returns.
+
+        Raises:
+            NotFoundError: the turn was removed.
+        """
+        with self._database.write() as connection:
+            if not connection.execute(select(agent_turns.c.turn_id).where(agent_turns.c.turn_id == turn_id)).first():
+                raise NotFoundError(f"turn {turn_id!r} was removed")
+            count = select(func.count()).where(agent_steps.c.turn_id == turn_id)
+            number = connection.execute(count).scalar_one()
+            row = {"step_id": step["step_id"], "turn_id": turn_id, "number": number, "step": step}
+            connection.execute(insert(agent_steps).values(row))
+            if generations is not None:
+                same = update(agent_turns).where(agent_turns.c.turn_id == turn_id)
+                connection.execute(same.values(generations=generations))
+
+    def end(
+        self,
+        turn_id: str,
+        status: TurnStatus,
+        *,
+        output_message: dict[str, Any] | None = None,
+        error: str | None = None,
+    ) -> datetime:
+        """Store how a turn ended or that it waits, on disk when this returns, and return when that was."""
+        now = datetime.now(UTC)
+        changes: dict[str, Any] = {"status": status, "owner": None, "error": error, "completed_at": now}
+        if output_message is not None:
+            changes["output_message"] = output_message
+        with self._database.write() as connection:
+            connection.execute(update(agent_turns).where(agent_turns.c.turn_id == turn_id).values(**changes))
+        return now
+
+    def turns(self, session_id: str, turn_ids: Collection[str] | None = None) -> Sequence[StoredTurn]:
+        """Return the turns of a session in their order, or those of them that are named."""
+        some = select(agent_turns).where(agent_turns.c.session_id == session_id)
+        steps = select(agent_steps.c.turn_id, agent_steps.c.step).join(
+            agent_turns, agent_turns.c.turn_id == agent_steps.c.turn_id
+        )
+        steps = steps.where(agent_turns.c.session_id == session_id)
+        if turn_ids is not None:
+            some = some.where(agent_turns.c.turn_id.in_(turn_ids))
+            steps = steps.where(agent_turns.c.turn_id.in_(turn_ids))
+        found: dict[str, list[dict[str, Any]]] = {}
+        with self._database.read() as connection:
+            rows = connection.execute(some.order_by(agent_turns.c.number)).mappings().all()
+            for turn_id, step in connection.execute(steps.order_by(agent_steps.c.number)):
+                found.setdefault(turn_id, []).append(step)
+        return [StoredTurn(**row, steps=tuple(found.get(row["turn_id"], ()))) for row in rows]
+
+    def step(self, turn_id: str, step_id: str) -> dict[str, Any] | None:
+        """Return a step of a turn, or None."""
+        with self._database.read() as connection:
+            same = select(agent_steps.c.step).where(agent_steps.c.turn_id == turn_id, agent_steps.c.step_id == step_id)
+            return connection.execute(same).scalar_one_or_none()
+
+    def _free(self, connection: Connection, session_id: str) -> None:
+        """Make sure that no turn of the session is under way, and that none begins before this transaction ends.
+
+        Raises:
+            NotFoundError: there is no such session.
+            ConflictError: one is.
+        """
+        self._database.lock_name(connection, "session", session_id)
+        same = select(agent_sessions.c.session_id).where(agent_sessions.c.session_id == session_id)
+        if not connection.execute(same).first():
+            raise NotFoundError(f"no session {session_id!r}")
+        running = select(agent_turns.c.turn_id, agent_turns.c.owner, agent_turns.c.started_at).where(
+            agent_turns.c.session_id == session_id, agent_turns.c.status == "running"
+        )
+        for turn_id, owner, since in connection.execute(running).all():
+            if owner and lives(owner, since):
+                raise ConflictError(
+                    f"turn {turn_id!r} of this session is under way: wait for it, or begin another session"
+                )
+            ended = {"status": "failed", "owner": None, "error": CUT_OFF, "completed_at": datetime.now(UTC)}
+            connection.execute(update(agent_turns).where(agent_turns.c.turn_id == turn_id).values(**ended))
+
+
+def _columns(turn: StoredTurn) -> dict[str, Any]:
+    return {name: value for name, value in vars(turn).items() if name != "steps"}
