@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,10 @@ class Answer:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     finish: str = "stop"
+    calls: Sequence[tuple[str, str]] = ()
+    """Names and arguments of functions that are called."""
+    hold: threading.Event | None = None
+    """Waited for before the last piece of a streamed answer."""
     body: Any = None
     """Instead of a completion or an error of the protocol."""
 
@@ -68,13 +73,30 @@ def scripted(say: Say) -> Iterator[Scripted]:
 
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
-            said = script.answer(json.loads(self.rfile.read(length)), dict(self.headers), self.path)
+            body = json.loads(self.rfile.read(length))
+            said = script.answer(body, dict(self.headers), self.path)
+            if body.get("stream") and said.status == 200 and said.body is None:
+                self.stream(said)
+                return
             content = json.dumps(_body(said)).encode()
             self.send_response(said.status)
             for name, value in {**said.headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(content)
+
+        def stream(self, said: Answer) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            pieces = _pieces(said)
+            for place, piece in enumerate(pieces):
+                if said.hold and place == len(pieces) - 1:
+                    said.hold.wait(30)
+                self.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
+            self.wfile.write(b"data: [DONE]\n\n")
 
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
@@ -88,6 +110,22 @@ def scripted(say: Say) -> Iterator[Scripted]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _pieces(said: Answer) -> list[dict[str, Any]]:
+    """Return the chunks of a streamed completion: words, calls in two parts each, the end, and the count."""
+    deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"content": part} for part in re.findall(r"\S+\s*|\s+", said.text)]
+    for index, (name, arguments) in enumerate(said.calls):
+        begin = {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}
+        deltas.append({"tool_calls": [{"index": index, **begin}]})
+        deltas.append({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
+    finish = "tool_calls" if said.calls else said.finish
+    ends: list[dict[str, Any]] = [
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]},
+        {"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}},
+    ]
+    return [*({"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas), *ends]
 
 
 def _body(said: Answer) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -57,6 +59,7 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=_lifespan,
         exception_handlers={HTTPException: _misdirected},
     )
     app.state.services = services
@@ -68,6 +71,13 @@ def create_app(services: Services) -> FastAPI:
     app.add_api_route("/docs", _docs, include_in_schema=False)
     app.add_api_route("/", _front, include_in_schema=False)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    yield
+    if app.state.services.agents:
+        await app.state.services.agents.channels.close()
 
 
 async def _misdirected(request: Request, error: HTTPException) -> Response:

@@ -22,6 +22,7 @@ from llsflow.schema.health import HealthPart
 from llsflow.schema.server import ServerConfig
 
 if TYPE_CHECKING:
+    from llsflow.agents.service import AgentsService
     from llsflow.jobs.service import JobsService
     from llsflow.store import Store
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 
 
 WARM = (
+    "llsflow.agents.service",
     "llsflow.config.benchmarks",
     "llsflow.data.catalogue",
     "llsflow.data.registration",
@@ -47,6 +49,7 @@ class Services:
     server: ServerConfig
     store: Store
     jobs: JobsService
+    agents: AgentsService
     health: Callable[[], Mapping[str, HealthPart]] = dict
     """Returns how what runs beside the API is: prefect, worker, engine, mlflow."""
     aside: Aside = field(default_factory=Aside)
@@ -65,6 +68,7 @@ class Services:
     def close(self) -> None:
         """End what was started for the endpoints."""
         self.aside.close()
+        self.agents.channels.close_from_outside()
 
 
 # async, so that FastAPI does not hand so little to another thread

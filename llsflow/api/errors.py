@@ -70,13 +70,22 @@ def answer(error: Exception, path: str) -> Response:
     """Return the response to a request that ended in `error`; what is not the user's to mend is logged."""
     if isinstance(error, HTTPException):
         return error_response(error.status_code, str(error.detail), path, error.headers)
-    known = next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
+    known = _known_status(error)
     if known is None:
         reference = uuid.uuid4().hex[:12]
         logger.error("request to %s failed (reference %s)", path, reference, exc_info=error)
         detail = f"something went wrong here that is not the request's fault; the server's log has it as {reference}"
         return error_response(500, detail, path)
     return error_response(known, without_paths(str(error)), path, _headers(known))
+
+
+def status_of(error: ValueError | LlsflowError) -> int:
+    """Return the status of what is the user's to mend."""
+    return _known_status(error) or 400
+
+
+def _known_status(error: Exception) -> int | None:
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
 
 
 def error_response(status: int, detail: str, path: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from logging.handlers import RotatingFileHandler
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -99,14 +100,16 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
 
 
 def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: Keeper) -> Services:
+    from llsflow.agents.service import AgentsService
     from llsflow.api.aside import Aside
     from llsflow.api.catalogue import find_benchmark
     from llsflow.api.deps import Services
     from llsflow.jobs.compiling import compile_job
     from llsflow.jobs.names import CatalogueNames
+    from llsflow.jobs.requests import known_model
     from llsflow.jobs.service import JobsService
 
-    aside = Aside()
+    aside, names = Aside(), CatalogueNames(store)
 
     def engine_url() -> str:
         url = keeper.url("engine")
@@ -118,12 +121,14 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
         store=store,
         server=server,
         submitter=submitter,
-        names=CatalogueNames(store),
+        names=names,
         compile=lambda experiment: aside.run(compile_job, experiment),
         benchmark=lambda benchmark_id: find_benchmark(store, benchmark_id),
         engine_url=engine_url,
     )
-    return Services(server=server, store=store, jobs=jobs, aside=aside, health=lambda: _health(store, keeper))
+    agents = AgentsService(store, model=lambda name: known_model(name, names), engine_url=engine_url)
+    health = partial(_health, store, keeper)
+    return Services(server=server, store=store, jobs=jobs, agents=agents, aside=aside, health=health)
 
 
 def _health(store: Store, keeper: Keeper) -> Mapping[str, HealthPart]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -125,11 +127,60 @@ class Channel:
                 found = await self._try(client, operation, body, called)
             if not isinstance(found, _Nothing):
                 return found
-            why, asked_for = found.why, found.wait
-            longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
-            wait = asked_for if asked_for is not None else longest * random.uniform(0.5, 1)  # noqa: S311
-        tries = f" ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else ""
-        raise Unanswered(f"{why}{tries}")
+            why, wait = found.why, self._wait(found, number)
+        raise Unanswered(self._tried(why))
+
+    def _wait(self, found: _Nothing, number: int) -> float:
+        """Return after how many seconds the try after this one is made."""
+        longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+        return found.wait if found.wait is not None else longest * random.uniform(0.5, 1)  # noqa: S311
+
+    def _tried(self, why: str) -> str:
+        return f"{why} ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else why
+
+    @asynccontextmanager
+    async def stream(
+        self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str
+    ) -> AsyncGenerator[AsyncIterator[Any]]:
+        """Give the events of a streamed chat completion, each as its JSON; tried again until the first may come.
+
+        Raises:
+            ValueError, Unanswered, NotFoundError, UnavailableError: as `ask`.
+        """
+        why, wait = "", 0.0
+        async with self._free:
+            for number in range(self.endpoint.retries + 1):
+                if number:
+                    await pause(wait)
+                found, response = await self._open_stream(client, body, called)
+                if response is not None:
+                    try:
+                        yield _events(response)
+                    finally:
+                        await response.aclose()
+                    return
+                why, wait = found.why, self._wait(found, number)
+        raise Unanswered(self._tried(why))
+
+    async def _open_stream(
+        self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str
+    ) -> tuple[_Nothing, httpx.Response | None]:
+        import httpx
+
+        request = client.build_request("POST", COMPLETION.path, json={**body, "stream": True})
+        try:
+            response = await client.send(request, stream=True)
+        except httpx.TimeoutException:
+            return _Nothing(f"no answer within {self.endpoint.timeout_seconds:g} s"), None
+        except httpx.HTTPError as error:
+            return _Nothing(str(error) or type(error).__name__), None
+        if response.status_code == httpx.codes.OK:
+            return _Nothing(""), response
+        try:
+            await response.aread()
+            return self._refusal(response, called), None
+        finally:
+            await response.aclose()
 
     async def _try(
         self, client: httpx.AsyncClient, operation: Operation[T], body: Mapping[str, Any], called: str
@@ -148,6 +199,14 @@ class Channel:
                 return operation.read(response.json())
             except (ValueError, KeyError, IndexError, TypeError, AttributeError):
                 return _Nothing(f"it answered with something that is no {operation.what}")
+        return self._refusal(response, called)
+
+    def _refusal(self, response: httpx.Response, called: str) -> _Nothing:
+        """Return why an answer with another status than 200 may come at another try.
+
+        Raises:
+            ValueError, NotFoundError, UnavailableError: it will not, and why.
+        """
         message, code = _message(response)
         if response.status_code in (401, 403):
             variable = self.endpoint.api_key_env
@@ -160,6 +219,18 @@ class Channel:
         if response.status_code in AGAIN:
             return _Nothing(message, _retry_after(response))
         raise ValueError(f"HTTP {response.status_code}: {message}")
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[Any]:
+    """Yield the JSON of each server-sent event, up to the protocol's `[DONE]`."""
+    async for line in response.aiter_lines():
+        name, _, value = line.partition(":")
+        if name != "data":
+            continue
+        value = value.strip()
+        if value == "[DONE]":
+            return
+        yield json.loads(value)
 
 
 def _message(response: httpx.Response) -> tuple[str, str | None]:

@@ -14,8 +14,12 @@ import uvicorn
 from fastapi import FastAPI
 from llama_stack_client import LlamaStackClient
 
+from llsflow.agents.service import AgentsService
 from llsflow.api.app import create_app
 from llsflow.api.deps import Services
+from llsflow.errors import UnavailableError
+from llsflow.jobs.names import CatalogueNames
+from llsflow.jobs.requests import known_model
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store
 from tests.api.jobs import WrittenJobs
@@ -59,9 +63,14 @@ def listening(app: FastAPI) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def shared() -> Iterator[tuple[FastAPI, str]]:
     """One application for every test that needs no server configuration of its own."""
-    app = create_app(Services(ServerConfig(port=0), store=None, jobs=None))  # type: ignore[arg-type]
+    app = create_app(Services(ServerConfig(port=0), store=None, jobs=None, agents=None))  # type: ignore[arg-type]
     with listening(app) as url:
         yield app, url
+
+
+def no_engine() -> str:
+    """Return where the inference engine answers: nowhere."""
+    raise UnavailableError("no inference engine here")
 
 
 @pytest.fixture
@@ -70,7 +79,8 @@ def services(llsflow_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Se
     # no conf/ of the checkout
     monkeypatch.chdir(llsflow_home.parent)
     store = Store.open()
-    found = Services(ServerConfig(port=0), store, WrittenJobs(store))
+    agents = AgentsService(store, lambda name: known_model(name, CatalogueNames(store)), engine_url=no_engine)
+    found = Services(ServerConfig(port=0), store, WrittenJobs(store), agents)
     yield found
     found.close()
     store.close()

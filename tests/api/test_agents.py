@@ -1,27 +1,430 @@
-"""Agents: published, and refused before anything is looked at."""
+"""Agents with the official client: made, talked to streamed and not, answering by the caller's tools, remembered."""
 
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
+from llama_stack_client import BadRequestError, ConflictError, LlamaStackClient, NotFoundError
 
+from tests.api.conftest import Served
 from tests.api.errors import assert_error
+from tests.scripted import Answer, Scripted, scripted
 
-CONTRACT = json.loads((Path(__file__).parent / "contract.json").read_text("utf-8"))["operations"]
-NOT_YET = [one for one in CONTRACT.values() if "/agents" in one["path"]]
-
-
-@pytest.mark.parametrize("operation", NOT_YET, ids=lambda one: f"{one['method']} {one['path']}")
-def test_they_are_not_available_yet(http: httpx.Client, operation: dict[str, str]) -> None:
-    path = operation["path"].replace("{", "").replace("}", "")
-    for content in (None, b"{not json"):
-        assert_error(http.request(operation["method"], path, content=content), 404, "not available yet")
-    old = http.request(operation["method"], path.replace("/v1alpha/", "/v1/"))
-    assert_error(old, 404, "not available yet")
+ADD = {
+    "name": "add",
+    "description": "Adds two numbers.",
+    "input_schema": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
+}
+CALL = Answer(calls=[("add", '{"x": 41}')])
 
 
-def test_all_of_them() -> None:
-    assert len(NOT_YET) == 12
+def says(answers: dict[str, Any]) -> Callable[[dict[str, Any], int], Any]:
+    """Return what answers by the last message: its text, or what its role is."""
+
+    def say(body: dict[str, Any], _: int) -> Any:
+        last = body["messages"][-1]
+        return answers.get(str(last["content"]), answers.get(last["role"], "a fine answer"))
+
+    return say
+
+
+ANSWERS: dict[str, Any] = {"please add": CALL, "tool": "it is 42"}
+
+
+@pytest.fixture
+def script(served: Served) -> Iterator[Scripted]:
+    """A model behind an endpoint, under the name `there`."""
+    with scripted(says(ANSWERS)) as found:
+        folder = Path("conf/model")
+        folder.mkdir(parents=True)
+        (folder / "there.yaml").write_text(f"model_id: there\nendpoint:\n  base_url: {found.url}\n  retries: 0\n")
+        yield found
+
+
+class Talk:
+    """An agent and a session with it."""
+
+    def __init__(self, client: LlamaStackClient, **config: Any) -> None:
+        self.agents: Any = client.alpha.agents
+        self.agent_id = self.agents.create(
+            agent_config={"model": "there", "instructions": "Be brief.", **config}
+        ).agent_id
+        self.session_id = self.agents.session.create(self.agent_id, session_name="sums").session_id
+
+    def say(self, text: str, **more: Any) -> Any:
+        return self.agents.turn.create(
+            self.session_id, agent_id=self.agent_id, messages=[{"role": "user", "content": text}], **more
+        )
+
+    def stream(self, text: str, **more: Any) -> list[Any]:
+        return [chunk.event.payload for chunk in self.say(text, stream=True, **more)]
+
+    def resume(self, turn_id: str, responses: list[dict[str, Any]], **more: Any) -> Any:
+        return self.agents.turn.resume(
+            turn_id, agent_id=self.agent_id, session_id=self.session_id, tool_responses=responses, **more
+        )
+
+    @property
+    def session(self) -> Any:
+        return self.agents.session.retrieve(self.session_id, agent_id=self.agent_id)
+
+
+def talk(served: Served, script: Scripted, **config: Any) -> Talk:
+    assert script.url
+    return Talk(served.client, **config)
+
+
+def kinds(payloads: list[Any]) -> list[str]:
+    return [payload.event_type for payload in payloads]
+
+
+def test_agents_are_made_listed_and_removed(served: Served, script: Scripted) -> None:
+    agents: Any = served.client.alpha.agents
+    made = [Talk(served.client, name=f"agent {number}") for number in range(3)]
+    page = agents.list(limit=2)
+    assert [one["agent_id"] for one in page.data] == [one.agent_id for one in made[:2]]
+    assert page.has_more
+    rest = served.http.get(page.url).json()
+    assert [one["agent_id"] for one in rest["data"]] == [made[2].agent_id]
+    assert (rest["has_more"], rest["url"]) == (False, None)
+    found = agents.retrieve(made[0].agent_id)
+    assert (found.agent_config.name, found.agent_config.model) == ("agent 0", "there")
+    agents.delete(made[0].agent_id)
+    for gone in (
+        lambda: agents.retrieve(made[0].agent_id),
+        lambda: agents.delete(made[0].agent_id),
+        lambda: made[0].session,
+        lambda: made[0].say("hello"),
+    ):
+        with pytest.raises(NotFoundError):
+            gone()
+
+
+def test_sessions_are_begun_listed_and_removed(served: Served, script: Scripted) -> None:
+    one = talk(served, script, enable_session_persistence=True)
+    other = one.agents.session.create(one.agent_id, session_name="others").session_id
+    page = one.agents.session.list(one.agent_id, limit=1)
+    assert [found["session_id"] for found in page.data] == [one.session_id]
+    assert page.has_more
+    assert [found["session_id"] for found in served.http.get(page.url).json()["data"]] == [other]
+    one.say("hello")
+    assert [found["turns"] for found in one.agents.session.list(one.agent_id).data] == [[], []]
+    one.agents.session.delete(one.session_id, agent_id=one.agent_id)
+    with pytest.raises(NotFoundError):
+        one.agents.session.retrieve(one.session_id, agent_id=one.agent_id)
+    stranger = Talk(served.client)
+    with pytest.raises(NotFoundError):
+        one.agents.session.retrieve(other, agent_id=stranger.agent_id)
+
+
+def test_the_events_of_a_turn(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    payloads = one.stream("hello")
+    begin, start, *progress, complete, end = payloads
+    assert kinds([begin, start, complete, end]) == ["turn_start", "step_start", "step_complete", "turn_complete"]
+    assert kinds(progress) == ["step_progress"] * 3
+    assert "".join(one.delta.text for one in progress) == "a fine answer"
+    step = complete.step_details
+    assert {payload.step_id for payload in (start, complete, step, *progress)} == {start.step_id}
+    assert (start.step_type, start.metadata) == ("inference", {})
+    said = step.api_model_response
+    assert (said.content, said.stop_reason) == ("a fine answer", "end_of_turn")
+    turn = end.turn
+    assert begin.turn_id == turn.turn_id == step.turn_id
+    assert turn.session_id == one.session_id
+    assert [message.content for message in turn.input_messages] == ["hello"]
+    assert turn.output_message.content == "a fine answer"
+    assert turn.steps == [step]
+    assert turn.started_at <= step.started_at <= step.completed_at <= turn.completed_at
+    assert one.agents.turn.retrieve(turn.turn_id, agent_id=one.agent_id, session_id=one.session_id) == turn
+    found = one.agents.steps.retrieve(
+        step.step_id, agent_id=one.agent_id, session_id=one.session_id, turn_id=turn.turn_id
+    )
+    assert found.step == step
+
+
+def test_the_wire_is_events_of_compact_json_without_an_end_mark(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    body = {"messages": [{"role": "user", "content": "hello"}], "stream": True}
+    answer = served.http.post(f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}/turn", json=body)
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    *events, end = answer.text.split("\n\n")
+    assert end == ""
+    assert all(event.startswith('data: {"event":{"payload":{"event_type":"') for event in events)
+    assert all(json.loads(event.removeprefix("data: ")) for event in events)
+
+
+def test_an_unstreamed_turn_is_the_whole_turn(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    turn = one.say("hello")
+    assert turn.output_message.content == "a fine answer"
+    assert one.session.turns == [turn]
+
+
+def test_what_was_said_before_goes_along_in_order(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    for text in ("first", "second", "third"):
+        one.say(text)
+    said = [(message["role"], message["content"]) for message in script.sent[-1]["messages"]]
+    assert said == [
+        ("system", "Be brief."),
+        *(("user", "first"), ("assistant", "a fine answer")),
+        *(("user", "second"), ("assistant", "a fine answer")),
+        ("user", "third"),
+    ]
+    names = [turn.turn_id for turn in one.session.turns]
+    some = one.agents.session.retrieve(one.session_id, agent_id=one.agent_id, turn_ids=[names[2], names[0]])
+    assert [turn.turn_id for turn in some.turns] == [names[0], names[2]]
+
+
+def test_the_context_of_a_message_goes_with_its_own_turn_only(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    said = {"role": "user", "content": "hello", "context": "it is Monday"}
+    one.agents.turn.create(one.session_id, agent_id=one.agent_id, messages=[said])
+    assert script.sent[-1]["messages"][-1]["content"] == "hello\n\nit is Monday"
+    one.say("again")
+    assert [message["content"] for message in script.sent[-1]["messages"]][1] == "hello"
+
+
+def answer(call: Any, content: str = "42") -> dict[str, Any]:
+    return {"call_id": call.call_id, "tool_name": call.tool_name, "content": content}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_callers_tool_pauses_the_turn_until_it_is_answered(served: Served, script: Scripted, stream: bool) -> None:
+    one = talk(served, script, client_tools=[ADD])
+    if stream:
+        payloads = one.stream("please add")
+        assert kinds(payloads)[-2:] == ["step_complete", "turn_awaiting_input"]
+        deltas = [payload.delta for payload in payloads if payload.event_type == "step_progress"]
+        assert [(delta.parse_status, delta.tool_call) for delta in deltas[:2]] == [
+            ("in_progress", "add"),
+            ("in_progress", '{"x": 41}'),
+        ]
+        assert deltas[2].parse_status == "succeeded"
+        assert deltas[2].tool_call.arguments == '{"x": 41}'
+        turn = payloads[-1].turn
+    else:
+        turn = one.say("please add")
+    (call,) = turn.output_message.tool_calls
+    assert turn.output_message.stop_reason == "end_of_message"
+    assert (call.tool_name, json.loads(call.arguments)) == ("add", {"x": 41})
+    assert script.sent[-1]["tools"][0]["function"]["name"] == "add"
+    if stream:
+        payloads = [chunk.event.payload for chunk in one.resume(turn.turn_id, [answer(call)], stream=True)]
+        assert kinds(payloads)[:3] == ["turn_start", "step_complete", "step_start"]
+        assert payloads[1].step_type == "tool_execution"
+        assert kinds(payloads)[-1] == "turn_complete"
+        resumed = payloads[-1].turn
+    else:
+        resumed = one.resume(turn.turn_id, [answer(call)])
+    assert (resumed.turn_id, resumed.started_at) == (turn.turn_id, turn.started_at)
+    assert [step.step_type for step in resumed.steps] == ["inference", "tool_execution", "inference"]
+    assert resumed.output_message.content == "it is 42"
+    *_, asked, told = script.sent[-1]["messages"]
+    assert asked["tool_calls"][0]["id"] == told["tool_call_id"] == call.call_id
+    assert told["content"] == "42"
+
+
+def test_answers_that_are_not_those_that_are_waited_for(served: Served, script: Scripted) -> None:
+    one = talk(served, script, client_tools=[ADD])
+    turn = one.say("please add")
+    (call,) = turn.output_message.tool_calls
+    for responses, told in (
+        ([], "call_0 is not answered"),
+        ([{**answer(call), "call_id": "other"}], "'other' is no call of this turn"),
+        ([answer(call), answer(call)], "'call_0' is answered twice"),
+        ([{**answer(call), "tool_name": "subtract"}], "allowed: 'add'"),
+    ):
+        with pytest.raises(BadRequestError, match=told):
+            one.resume(turn.turn_id, responses)
+    with pytest.raises(NotFoundError, match="no turn 'other'"):
+        one.resume("other", [answer(call)])
+    one.resume(turn.turn_id, [answer(call)])
+    with pytest.raises(ConflictError, match="waits for no answers: it is completed"):
+        one.resume(turn.turn_id, [answer(call)])
+
+
+def test_a_turn_that_is_left_waiting_does_not_trouble_the_next(served: Served, script: Scripted) -> None:
+    one = talk(served, script, client_tools=[ADD])
+    one.say("please add")
+    one.say("never mind")
+    roles = [message["role"] for message in script.sent[-1]["messages"]]
+    assert roles == ["system", "user", "assistant", "tool", "user"]
+    assert script.sent[-1]["messages"][3]["content"] == "This call was never answered."
+
+
+def test_a_call_that_nobody_can_run_is_told_to_the_model(served: Served, script: Scripted) -> None:
+    ANSWERS["try the wrong one"] = Answer(calls=[("subtract", "{}")])
+    one = talk(served, script, client_tools=[ADD])
+    turn = one.say("try the wrong one")
+    assert turn.output_message.content == "it is 42"
+    assert script.sent[-1]["messages"][-1]["content"] == "Error: there is no function 'subtract'; known are add"
+
+
+def test_required_is_required_once(served: Served, script: Scripted) -> None:
+    one = talk(served, script, client_tools=[ADD], tool_config={"tool_choice": "required"})
+    turn = one.say("please add")
+    assert script.sent[-1]["tool_choice"] == "required"
+    one.resume(turn.turn_id, [answer(turn.output_message.tool_calls[0])])
+    assert "tool_choice" not in script.sent[-1]
+    one.say("hello", tool_config={"tool_choice": "none"})
+    assert "tools" not in script.sent[-1]
+
+
+def test_the_limit_of_generations_counts_across_resumptions(served: Served, script: Scripted) -> None:
+    ANSWERS["once more"] = CALL
+    one = talk(served, script, client_tools=[ADD], max_infer_iters=2)
+    turn = one.say("please add")
+    ended = one.resume(turn.turn_id, [answer(turn.output_message.tool_calls[0], "once more")])
+    assert ended.output_message.stop_reason == "end_of_turn"
+    assert len(script.sent) == 2
+    with pytest.raises(ConflictError, match="waits for no answers"):
+        one.resume(turn.turn_id, [answer(turn.output_message.tool_calls[0])])
+
+
+FORMATS = {
+    "json": '{"name": "add", "parameters": {"x": 41}}',
+    "function_tag": '<function=add>{"x": 41}</function>',
+    "python_list": "[add(x=41)]",
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_calls_written_as_text(served: Served, script: Scripted, form: str) -> None:
+    ANSWERS["by text"] = FORMATS[form]
+    one = talk(served, script, client_tools=[ADD], tool_config={"tool_prompt_format": form})
+    payloads = one.stream("by text")
+    texts = [payload.delta for payload in payloads if payload.event_type == "step_progress"]
+    assert {delta.type for delta in texts} == {"tool_call"}, "a call is not told as an answer"
+    turn = payloads[-1].turn
+    (call,) = turn.output_message.tool_calls
+    assert (call.tool_name, json.loads(call.arguments)) == ("add", {"x": 41})
+    assert "tools" not in script.sent[-1]
+    assert '"name": "add"' in script.sent[-1]["messages"][0]["content"]
+    assert one.resume(turn.turn_id, [answer(call)]).output_message.content == "it is 42"
+    assert script.sent[-1]["messages"][-2]["content"] == FORMATS[form]
+
+
+def test_a_call_that_cannot_be_read_is_told_to_the_model(served: Served, script: Scripted) -> None:
+    ANSWERS["break off"] = '{"name": "add", "parameters": {"x": '
+    one = talk(served, script, client_tools=[ADD], tool_config={"tool_prompt_format": "json"})
+    turn = one.say("break off")
+    assert turn.output_message.content == "it is 42"
+    told = script.sent[-1]["messages"][-1]
+    assert told["role"] == "tool"
+    assert told["content"].startswith("Error: this function call cannot be read")
+
+
+def test_fields_of_the_configuration_reach_the_model(served: Served, script: Scripted) -> None:
+    sampling = {"strategy": {"type": "top_p", "temperature": 0.3, "top_p": 0.7}, "max_tokens": 9, "stop": ["x"]}
+    form = {"type": "json_schema", "json_schema": {"type": "object"}}
+    one = talk(served, script, sampling_params={**sampling, "repetition_penalty": 1.2}, response_format=form)
+    one.say("hello")
+    sent = script.sent[-1]
+    assert {name: sent[name] for name in ("temperature", "top_p", "max_tokens", "stop", "repetition_penalty")} == {
+        **{"temperature": 0.3, "top_p": 0.7, "max_tokens": 9, "stop": ["x"], "repetition_penalty": 1.2}
+    }
+    assert sent["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"model": "nope"}, "no model 'nope'"),
+        ({"model": "bm25"}, "ranks and writes no text"),
+        ({"toolgroups": ["builtin::rag"]}, "toolgroups: not available yet"),
+        ({"input_shields": ["s"]}, "input_shields: not available yet"),
+        ({"client_tools": [ADD, ADD]}, "'add' is there twice"),
+        ({"tool_config": {"tool_choice": "add"}}, "found 'add', allowed: auto, required, none"),
+        ({"tool_config": {"tool_choice": "required"}}, "the agent has no tools"),
+        ({"tool_choice": "none", "tool_config": {}}, "tool_choice: is none, and tool_config says auto: leave it out"),
+        ({"max_infer_iters": 0}, "max_infer_iters"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_when_the_agent_is_made(
+    served: Served, script: Scripted, config: dict[str, Any], told: str
+) -> None:
+    given = {"model": "there", "instructions": "", **config}
+    answer = served.http.post("/v1alpha/agents", json={"agent_config": given})
+    assert_error(answer, 404 if config == {"model": "nope"} else 400, told)
+    assert served.http.get("/v1alpha/agents").json()["data"] == []
+
+
+def test_literal_forms_of_the_specification(served: Served, script: Scripted) -> None:
+    http = served.http
+    bare = {"model": "there", "instructions": "", "client_tools": [ADD]}
+    agent_id = http.post("/v1alpha/agents", json=bare).json()["agent_id"]
+    place = f"/v1alpha/agents/{agent_id}/session"
+    session_id = http.post(f"{place}?session_name=sums").json()["session_id"]
+    said = {"messages": [{"role": "user", "content": "please add"}]}
+    turn = http.post(f"{place}/{session_id}/turn?stream=false", json=said).json()
+    (call,) = turn["output_message"]["tool_calls"]
+    one = {"call_id": call["call_id"], "tool_name": "add", "content": "42"}
+    ended = http.post(f"{place}/{session_id}/turn/{turn['turn_id']}/resume", json=one).json()
+    assert ended["output_message"]["content"] == "it is 42"
+    old = http.get(f"/v1/agents/{agent_id}").json()
+    assert old["agent_id"] == agent_id
+
+
+def test_one_turn_at_a_time(served: Served, script: Scripted) -> None:
+    hold = threading.Event()
+    ANSWERS["slowly"] = Answer("a slow answer", hold=hold)
+    one = talk(served, script)
+    events = one.say("slowly", stream=True)
+    next(iter(events))
+    try:
+        with pytest.raises(ConflictError, match="under way"):
+            one.say("hello")
+    finally:
+        hold.set()
+    assert [chunk.event.payload.event_type for chunk in events][-1] == "turn_complete"
+    one.say("hello")
+
+
+def test_a_client_that_goes_away_ends_the_turn_and_leaves_the_session(served: Served, script: Scripted) -> None:
+    hold = threading.Event()
+    ANSWERS["slowly"] = Answer("a slow answer", hold=hold)
+    one = talk(served, script, enable_session_persistence=True)
+    place = f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}/turn"
+    body = {"messages": [{"role": "user", "content": "slowly"}], "stream": True}
+    with httpx.Client(base_url=served.url) as leaving, leaving.stream("POST", place, json=body) as answer:
+        next(answer.iter_lines())
+    try:
+        sessions = served.services.store.sessions
+        while (turn := sessions.turns(one.session_id)[0]).status == "running":
+            pass
+    finally:
+        hold.set()
+    assert (turn.status, turn.error) == ("failed", "the client went away in the middle of this turn")
+    assert one.say("hello").output_message.content == "a fine answer"
+
+
+def test_a_model_that_fails_is_told_within_the_stream_and_the_turn_is_kept(served: Served, script: Scripted) -> None:
+    ANSWERS["fail"] = Answer("out of order", status=500)
+    one = talk(served, script, enable_session_persistence=True)
+    *_, last = one.say("fail", stream=True)
+    assert last.event is None
+    assert last.error["message"] == f"503: endpoint {script.url} does not answer: out of order"
+    body = {"messages": [{"role": "user", "content": "fail"}]}
+    place = f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}/turn"
+    assert_error(served.http.post(place, json=body), 503, "out of order")
+    assert [turn.status for turn in served.services.store.sessions.turns(one.session_id)] == ["failed", "failed"]
+    one.say("hello")
+    assert [message["content"] for message in script.sent[-1]["messages"]] == ["Be brief.", "hello"]
+
+
+def test_sessions_that_are_not_kept_say_so(served: Served, script: Scripted) -> None:
+    kept, unkept = talk(served, script, enable_session_persistence=True), talk(served, script)
+    for one in (kept, unkept):
+        one.say("hello")
+    assert served.services.store.sessions.get(kept.session_id)
+    assert served.services.store.sessions.get(unkept.session_id) is None
+    with pytest.raises(NotFoundError, match="is gone once the server was started again"):
+        unkept.agents.session.retrieve("another", agent_id=unkept.agent_id)

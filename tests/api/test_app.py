@@ -31,7 +31,7 @@ from llsflow.api.deps import Services
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store
 
-create_app(Services(ServerConfig(), Store.open(), jobs=None))
+create_app(Services(ServerConfig(), Store.open(), jobs=None, agents=None))
 """
 
 

@@ -1,0 +1,106 @@
+"""What an agent's model is given: instructions, the turns so far, and the turn under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from llsflow.agents.content import text_of, wire
+from llsflow.agents.prompts import write_calls
+from llsflow.schema.agents import InferenceStep, InputMessage, Step, StepType, ToolExecutionStep
+from llsflow.schema.inference import CompletionMessage, ToolCall, ToolPromptFormat, UserMessage
+from llsflow.store import StoredTurn
+
+Wire = dict[str, Any]
+"""A message as the OpenAI protocol has it."""
+
+NEVER_ANSWERED = "This call was never answered."
+"""What the model is told of a call that a turn was left waiting for."""
+
+_step: TypeAdapter[Step] = TypeAdapter(Step)
+_input: TypeAdapter[list[InputMessage]] = TypeAdapter(list[InputMessage])
+
+
+def input_messages(turn: StoredTurn) -> list[InputMessage]:
+    """Return what a turn began with."""
+    return _input.validate_python(turn.request["messages"], extra="ignore")
+
+
+def steps_of(turn: StoredTurn) -> list[Step]:
+    """Return the steps of a turn that were done."""
+    return [_step.validate_python(step) for step in turn.steps]
+
+
+def messages(earlier: Sequence[StoredTurn], current: StoredTurn, form: ToolPromptFormat | None) -> list[Wire]:
+    """Return the messages after the system's, in their order.
+
+    A turn that failed before the model said anything is left out: it is as if it had not been asked.
+
+    Args:
+        earlier: the session's turns before this one.
+        current: the turn under way.
+        form: how calls stand in the text; null: the protocol carries them.
+    """
+    said = [turn for turn in earlier if any(step["step_type"] == StepType.INFERENCE for step in turn.steps)]
+    found: list[Wire] = []
+    for turn in said:
+        found += _turn(turn, form, with_context=False)
+        found += [_answer(call.call_id, NEVER_ANSWERED) for call in waiting(steps_of(turn))]
+    return [*found, *_turn(current, form, with_context=True)]
+
+
+def waiting(steps: Iterable[Step]) -> list[ToolCall]:
+    """Return the calls of a turn that no answer is there for, in their order."""
+    calls: dict[str, ToolCall] = {}
+    for step in steps:
+        if isinstance(step, InferenceStep):
+            calls |= {call.call_id: call for call in step.model_response.tool_calls or ()}
+        elif isinstance(step, ToolExecutionStep):
+            for response in step.tool_responses:
+                calls.pop(response.call_id, None)
+    return list(calls.values())
+
+
+def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool) -> Iterator[Wire]:
+    for message in input_messages(turn):
+        if isinstance(message, UserMessage):
+            yield {"role": "user", "content": _with_context(message) if with_context else wire(message.content)}
+        else:
+            yield _answer(message.call_id, text_of(message.content))
+    for step in steps_of(turn):
+        if isinstance(step, InferenceStep):
+            yield _said(step.model_response, form)
+        elif isinstance(step, ToolExecutionStep):
+            for response in step.tool_responses:
+                yield _answer(response.call_id, text_of(response.content))
+
+
+def _with_context(message: UserMessage) -> Any:
+    said = wire(message.content)
+    if message.context is None:
+        return said
+    context = text_of(message.context)
+    return f"{said}\n\n{context}" if isinstance(said, str) else [*said, {"type": "text", "text": context}]
+
+
+def _said(message: CompletionMessage, form: ToolPromptFormat | None) -> Wire:
+    text, calls = text_of(message.content), message.tool_calls or []
+    if not calls:
+        return {"role": "assistant", "content": text}
+    if form is not None:
+        return {"role": "assistant", "content": text or write_calls(calls, form)}
+    return {"role": "assistant", "content": text or None, "tool_calls": [_call(call) for call in calls]}
+
+
+def _call(call: ToolCall) -> Mapping[str, Any]:
+    return {
+        "id": call.call_id,
+        "type": "function",
+        "function": {"name": str(call.tool_name), "arguments": call.arguments},
+    }
+
+
+def _answer(call_id: str, text: str) -> Wire:
+    return {"role": "tool", "tool_call_id": call_id, "content": text}

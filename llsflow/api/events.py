@@ -1,0 +1,136 @@
+"""Events as they come: server-sent, with comments while nothing comes, and ended when the reader goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llsflow.api.errors import status_of, without_paths
+from llsflow.errors import LlsflowError
+
+logger = logging.getLogger("llsflow.api")
+
+HEARTBEAT_SECONDS = 15.0
+"""Between two comments while nothing comes: clients give up after 60 seconds without a byte."""
+
+T = TypeVar("T")
+
+
+class EventStream(Response):
+    """An answer whose events come one by one.
+
+    What fails is told within it: the status was sent with the first byte. When the reader goes away, `events` is
+    closed. Never `[DONE]` nor `id:` lines: the official client reads neither.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        super().__init__()
+        del self.headers["content-length"]
+        self.headers["cache-control"] = "no-store"
+        self.events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events, up to the last or until nobody reads them."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        sending = asyncio.ensure_future(self._send(send))
+        gone = asyncio.ensure_future(left(receive))
+        try:
+            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            sending.cancel()
+            await asyncio.gather(sending, gone, return_exceptions=True)
+
+    async def _send(self, send: Send) -> None:
+        async for part in _beating(_told(self.events)):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def left(receive: Receive) -> None:
+    """Return when the client has gone away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def whole(request: Request, events: AsyncIterator[T]) -> T | None:
+    """Return the last of the events; None: the client went away, and they were closed."""
+
+    async def last() -> T | None:
+        found = None
+        async for event in events:
+            found = event
+        return found
+
+    reading = asyncio.ensure_future(last())
+    gone = asyncio.ensure_future(left(request.receive))
+    try:
+        await asyncio.wait({reading, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return reading.result() if reading.done() else None
+    finally:
+        gone.cancel()
+        reading.cancel()
+        await asyncio.gather(reading, gone, return_exceptions=True)
+        await _close(events)
+
+
+async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the events, and as the last of them what failed."""
+    try:
+        async for event in events:
+            yield event
+    except (ValueError, LlsflowError) as error:
+        yield failure(status_of(error), without_paths(str(error)))
+    except Exception as error:
+        reference = uuid.uuid4().hex[:12]
+        logger.error("a stream failed (reference %s)", reference, exc_info=error)
+        yield failure(500, f"something went wrong here; the server's log has it as {reference}")
+    finally:
+        await _close(events)
+
+
+def failure(status: int, message: str) -> bytes:
+    """Return the event of a failure, as the reference server has it."""
+    return data({"error": {"message": f"{status}: {message}", "code": status}})
+
+
+def data(value: Any) -> bytes:
+    """Return an event."""
+    return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+
+
+async def _beating(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the events, and a comment whenever none came for long."""
+    coming = asyncio.ensure_future(anext(events))
+    try:
+        while True:
+            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
+            if not done:
+                yield b": still at it\n\n"
+                continue
+            try:
+                event = coming.result()
+            except StopAsyncIteration:
+                return
+            yield event
+            coming = asyncio.ensure_future(anext(events))
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+        await _close(events)
+
+
+async def _close(events: AsyncIterator[Any]) -> None:
+    close = getattr(events, "aclose", None)
+    if close is not None:
+        await close()
