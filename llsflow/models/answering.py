@@ -20,13 +20,14 @@ from llsflow.models.protocol import (
     OUT_OF_MEMORY,
     ChatRequest,
     CompletionRequest,
+    EmbeddingRequest,
     RankingRequest,
     conversation_of,
     format_of,
     sampling_of,
 )
-from llsflow.models.ranking_lane import RankTicket
-from llsflow.models.replies import LAST_EVENT, Reply, error_body, event, ranking_body
+from llsflow.models.ranking_lane import EmbeddingTicket, RankTicket
+from llsflow.models.replies import LAST_EVENT, Reply, embedding_body, error_body, event, ranking_body
 from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
 
@@ -70,6 +71,15 @@ async def ranked(engine: Engine, request: Request, ticket: RankTicket, asked: Ra
         scores = await asyncio.to_thread(bm25, asked.query, asked.texts)
         return JSONResponse(ranking_body(asked, scores))
     return await _whole(engine, request, ticket, lambda scores: ranking_body(asked, scores))
+
+
+async def embedded(engine: Engine, request: Request, ticket: EmbeddingTicket, asked: EmbeddingRequest) -> Response:
+    """Return the vectors of texts.
+
+    Raises:
+        LlsflowError: why there are none.
+    """
+    return await _whole(engine, request, ticket, lambda vectors: embedding_body(asked, vectors))
 
 
 async def _whole(engine: Engine, request: Request, ticket: Waiting[A], say: Callable[[A], dict[str, Any]]) -> Response:

@@ -69,9 +69,17 @@ def _scores(told: Any) -> dict[int, float]:
     return {int(one["index"]): float(one["relevance_score"]) for one in told["results"]}
 
 
+def _vectors(told: Any) -> dict[int, list[float]]:
+    return {int(one["index"]): [float(number) for number in one["embedding"]] for one in told["data"]}
+
+
 COMPLETION = Operation("/chat/completions", "completion", _completion)
 RERANK = Operation("/rerank", "ranking", _scores)
 """Scores by the item's place. Source: the reranking that Cohere began and Jina and vLLM serve too."""
+
+
+EMBEDDING = Operation("/embeddings", "embedding", _vectors)
+"""Vectors by the text's place."""
 
 
 @dataclass(frozen=True)

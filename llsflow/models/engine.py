@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llsflow.errors import LlsflowError, NotFoundError
-from llsflow.models.answering import answered, failure, ranked, streamed, ticket_of
-from llsflow.models.catalogue import find_model, known_models
-from llsflow.models.protocol import ChatRequest, CompletionRequest, RankingRequest, read_request
-from llsflow.models.ranking_lane import RankTicket
+from llsflow.models.answering import answered, embedded, failure, ranked, streamed, ticket_of
+from llsflow.models.catalogue import find_model, known_models, ready_folder
+from llsflow.models.protocol import ChatRequest, CompletionRequest, EmbeddingRequest, RankingRequest, read_request
+from llsflow.models.ranking_lane import EmbeddingTicket, RankTicket
 from llsflow.models.replies import Reply, error_body
+from llsflow.models.rerankers import is_cross_encoder
 from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
 
@@ -74,16 +75,29 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
     async def completions(request: Request) -> Response:
         return await answer(request, CompletionRequest)
 
+    _add_rankers(app, engine, in_thread, config_dir)
+    _tell_errors(app)
+    return app
+
+
+def _add_rankers(
+    app: FastAPI, engine: Engine, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]], config_dir: Path | None
+) -> None:
     @app.post("/v1/rerank")
     async def rerank(request: Request) -> Response:
         asked = read_request(_json(await request.body()), RankingRequest)
         model = await in_thread(lambda: _known(asked.model, config_dir))
         if model.model_type != "rerank":
             raise ValueError(f"{asked.model!r} writes text and ranks nothing: take a model of model_type rerank")
-        return await ranked(engine, request, RankTicket(model, asked.query, asked.texts), asked)
+        return await ranked(engine, request, RankTicket(model, asked.texts, asked.query), asked)
 
-    _tell_errors(app)
-    return app
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request) -> Response:
+        asked = read_request(_json(await request.body()), EmbeddingRequest)
+        model = await in_thread(lambda: _known(asked.model, config_dir))
+        if not await in_thread(lambda: makes_vectors(model)):
+            raise ValueError(f"{asked.model!r} makes no vectors: take an embedding model, of model_type rerank")
+        return await embedded(engine, request, EmbeddingTicket(model, asked.texts), asked)
 
 
 def _tell_errors(app: FastAPI) -> None:
@@ -115,6 +129,11 @@ def _known(model_id: str, config_dir: Path | None) -> ModelConfig:
         more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
         raise NotFoundError(f"no model {model_id!r}; known are {', '.join(known[:LISTED]) or 'none'}{more}")
     return model
+
+
+def makes_vectors(model: ModelConfig) -> bool:
+    """Return whether it is an embedding model."""
+    return model.model_type == "rerank" and not model.builtin and not is_cross_encoder(ready_folder(model))
 
 
 def listen(port: int) -> socket.socket:

@@ -145,6 +145,20 @@ class RankingRequest(Record):
         return [one if isinstance(one, str) else one.text for one in self.documents]
 
 
+class EmbeddingRequest(Record):
+    """What embeddings take (platform.openai.com/docs/api-reference/embeddings/create)."""
+
+    model: Text
+    input: Text | Annotated[list[Text], Field(min_length=1)]
+    encoding_format: Literal["float", "base64"] = "float"
+    """base64: the bytes of little-endian 32-bit floats."""
+
+    @property
+    def texts(self) -> list[str]:
+        """Return the texts."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
 R = TypeVar("R", bound=Record)
 
 

@@ -1,4 +1,4 @@
-"""Rerankers in this process: cross-encoders, and embedding models by the likeness of query and item."""
+"""Rerankers in this process: cross-encoders, and embedding models, whose vectors can be had by themselves."""
 
 from __future__ import annotations
 
@@ -68,3 +68,15 @@ class RankingModel:
             found = self.model.similarity(asked, self.model.encode_document(list(items), **settings))[0]
         scores: list[float] = found.float().cpu().tolist()
         return scores
+
+    def vectors(self, items: Sequence[str], batch_size: int = BATCH) -> list[list[float]]:
+        """Return the vector of each item, by an embedding model's own pooling and normalisation.
+
+        Raises:
+            ModelError: a cross-encoder has none.
+        """
+        if self.crosses:
+            raise ModelError("a cross-encoder reads query and item together: it makes no vectors")
+        made = self.model.encode(list(items), batch_size=batch_size, show_progress_bar=False, convert_to_tensor=True)
+        vectors: list[list[float]] = made.float().cpu().tolist()
+        return vectors

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, LlsflowError, Mistake, Stopped, UnavailableError
-from llsflow.models.endpoint import COMPLETION, RERANK, Channel, Operation, Reply, Unanswered
+from llsflow.models.endpoint import COMPLETION, EMBEDDING, RERANK, Channel, Operation, Reply, Unanswered
 from llsflow.models.generation import Generation
 from llsflow.models.protocol import request_body
 from llsflow.schema.inference import ResponseFormat
@@ -137,6 +137,25 @@ class RemoteModel:
             return [found[item] for item in items]
 
         return self._gathered(self._answers(RERANK, bodies, stopping), made, on_ranking)
+
+    def embed(
+        self, texts: Mapping[int, str], *, stopping: Callable[[], bool] | None = None
+    ) -> dict[int, list[float] | ValueError]:
+        """Return the vector of each text, by its place; or why there is none.
+
+        Raises:
+            NotFoundError: the endpoint has no such model.
+            UnavailableError: it does not answer at all, or refuses the key.
+            Stopped: `stopping` said so.
+        """
+        bodies = ((place, {"model": self.name, "input": [text]}) for place, text in texts.items())
+
+        def made(_: int, found: Mapping[int, list[float]] | str) -> list[float] | ValueError:
+            if isinstance(found, str):
+                return ValueError(found)
+            return found[0] if 0 in found else ValueError(f"{self.called} sent no vector")
+
+        return self._gathered(self._answers(EMBEDDING, bodies, stopping), made, None)
 
     def _gathered(
         self,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import struct
 import time
 import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llsflow.models.protocol import CompletionRequest, RankingRequest, SampledRequest
+from llsflow.models.protocol import CompletionRequest, EmbeddingRequest, RankingRequest, SampledRequest
 
 if TYPE_CHECKING:
     from llsflow.models.lanes import Answer
@@ -63,6 +65,18 @@ def ranking_body(request: RankingRequest, scores: Sequence[float]) -> dict[str, 
         {"index": place, "relevance_score": scores[place], **more} for place, more in zip(order, repeated, strict=True)
     ]
     return {"id": f"rerank-{uuid.uuid4().hex}", "model": request.model, "results": results}
+
+
+def embedding_body(request: EmbeddingRequest, vectors: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return the body of the vectors of texts; what they count in tokens is not told."""
+
+    def told(vector: Sequence[float]) -> Any:
+        if request.encoding_format == "float":
+            return vector
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+    data = [{"object": "embedding", "index": place, "embedding": told(vector)} for place, vector in enumerate(vectors)]
+    return {"object": "list", "model": request.model, "data": data, "usage": {"prompt_tokens": 0, "total_tokens": 0}}
 
 
 def event(body: dict[str, Any]) -> bytes:

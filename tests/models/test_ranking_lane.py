@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -136,3 +137,30 @@ def test_what_is_refused(client: httpx.Client, url: str, content: Any, sentence:
     told = client.post(url, json=content)
     assert told.status_code == 400
     assert sentence in told.json()["error"]["message"]
+
+
+def test_the_vectors_of_an_embedding_model(client: httpx.Client, tmp_path: Path) -> None:
+    vectors = RankingModel.load(tmp_path / "vectors", device="cpu").vectors(ITEMS)
+    told = client.post("/v1/embeddings", json={"model": "vectors", "input": ITEMS}).raise_for_status().json()
+    assert [(one["object"], one["index"]) for one in told["data"]] == [("embedding", n) for n in range(len(ITEMS))]
+    for one, vector in zip(told["data"], vectors, strict=True):
+        assert one["embedding"] == pytest.approx(vector, abs=1e-5)
+    asked = {"model": "vectors", "input": ITEMS[0], "encoding_format": "base64"}
+    (packed,) = client.post("/v1/embeddings", json=asked).raise_for_status().json()["data"]
+    assert list(memoryview(base64.b64decode(packed["embedding"])).cast("f")) == pytest.approx(vectors[0], abs=1e-5)
+    remote = RemoteModel.of_engine(str(client.base_url).rstrip("/"), "vectors", at_once=4)
+    assert remote.embed({5: ITEMS[1], 2: ITEMS[0]}) == {
+        5: pytest.approx(vectors[1], abs=1e-5),
+        2: pytest.approx(vectors[0], abs=1e-5),
+    }
+
+
+@pytest.mark.parametrize("model", ["cross", "bm25", "text"])
+def test_what_makes_no_vectors_says_so(client: httpx.Client, model: str) -> None:
+    told = client.post("/v1/embeddings", json={"model": model, "input": "hello"})
+    assert (told.status_code, told.json()["error"]["message"]) == (
+        400,
+        f"'{model}' makes no vectors: take an embedding model, of model_type rerank",
+    )
+    unread = client.post("/v1/embeddings", json={"model": "vectors", "input": "hello", "dimensions": 2})
+    assert "dimensions: not available here" in unread.json()["error"]["message"]
