@@ -122,9 +122,10 @@ def _resolve_with_names(composer: Composer, tree: Tree, report: Report) -> dict[
 
 
 def _model_references(resolved: Tree) -> Iterator[tuple[Loc, str]]:
-    """Yield the place and the name of every model that is named beside the experiment's own: judges."""
+    """Yield the place and the name of every model that is named beside the experiment's own: those that score."""
     params = resolved.get(SCORING_PARAMS)
     for scorer_id, given in params.items() if isinstance(params, dict) else ():
-        judge = given.get("judge_model") if isinstance(given, dict) else None
-        if isinstance(judge, str) and judge:
-            yield (*SCORING_PARAMS, scorer_id, "judge_model"), judge
+        for key in ("judge_model", "embedding_model") if isinstance(given, dict) else ():
+            asked = given.get(key)
+            if isinstance(asked, str) and asked:
+                yield (*SCORING_PARAMS, scorer_id, key), asked

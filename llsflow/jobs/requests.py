@@ -17,7 +17,7 @@ from llsflow.errors import ConfigError, ConflictError, Mistake, MistakesError, N
 from llsflow.schema.base import Record
 from llsflow.schema.benchmarks import AgentCandidate, BenchmarkConfig, ExperimentBenchmark
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig
-from llsflow.schema.experiment import Experiment, TrackingConfig, cross_checks, referenced_datasets
+from llsflow.schema.experiment import Experiment, TrackingConfig, asked_models, cross_checks, referenced_datasets
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from llsflow.schema.kinds import Kind, mistake_in_words, untagged
 from llsflow.schema.models import ModelConfig
@@ -180,7 +180,8 @@ def evaluation(
             benchmark_config=named,
         ),
     )
-    return _checked(experiment)
+    judges = {name: known_model(name, names) for _, name, _ in asked_models(experiment)}
+    return _checked(experiment.model_copy(update={"models": judges}))
 
 
 def _models() -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llsflow.data.conversation import Conversation
@@ -39,19 +40,16 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     ]
     if mistakes:
         raise ConfigError(mistakes)
-    given = config.scoring_params.values()
-    judges = {params.judge_model for params in given if isinstance(params, LLMAsJudgeScoringFnParams)}
-    asked_models = {name: known_model(name, names) for name in (candidate.model, *sorted(judges))}
-    _check_types(candidate, judges, asked_models)
+    given = [one for one in config.scoring_params.values() if isinstance(one, LLMAsJudgeScoringFnParams)]
+    needed = {candidate.model: "llm" if isinstance(candidate, ModelCandidate) else "rerank"}
+    needed |= {one.judge_model: "llm" for one in given}
+    needed |= {one.embedding_model: "rerank" for one in given if one.embedding_model}
+    asked_models = {name: known_model(name, names) for name in needed}
+    _check_types(needed, asked_models)
     # asked last: what is wrong with the request is told while the engine starts, too
     here = any(not model.endpoint and not model.builtin for model in asked_models.values())
     url = engine_url() if here else ""
     rows = request.input_rows[: config.num_examples]
-
-    def ask(judge: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
-        asked = {place: conversation_of(prompt) for place, prompt in prompts.items()}
-        made = _remote(asked_models[judge], url).answer(asked, sampling_of_try(number), seed=number)
-        return {place: text_of(generation) for place, generation in made.items()}
 
     system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
     return evaluate_each(
@@ -60,7 +58,7 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
         request.scoring_functions,
         scoring_params=config.scoring_params,
         system_message=system.content if system else None,
-        ask=ask,
+        ask=_Asker(asked_models, url),
     )
 
 
@@ -88,13 +86,24 @@ def _answer(
     return ranking if isinstance(candidate, RerankCandidate) else text
 
 
-def _check_types(
-    candidate: ModelCandidate | RerankCandidate, judges: Collection[str], models: Mapping[str, ModelConfig]
-) -> None:
-    needed = {
-        candidate.model: ("llm" if isinstance(candidate, ModelCandidate) else "rerank"),
-        **dict.fromkeys(judges, "llm"),
-    }
+@dataclass(frozen=True)
+class _Asker:
+    """Asks the models of scoring functions."""
+
+    models: Mapping[str, ModelConfig]
+    url: str
+
+    def __call__(self, judge: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
+        asked = {place: conversation_of(prompt) for place, prompt in prompts.items()}
+        made = _remote(self.models[judge], self.url).answer(asked, sampling_of_try(number), seed=number)
+        return {place: text_of(generation) for place, generation in made.items()}
+
+    def embed(self, model: str, texts: Mapping[int, str]) -> Mapping[int, list[float] | ValueError]:
+        """Return the vectors of texts, by their places."""
+        return _remote(self.models[model], self.url).embed(texts)
+
+
+def _check_types(needed: Mapping[str, str], models: Mapping[str, ModelConfig]) -> None:
     wrong = [name for name, kind in needed.items() if models[name].model_type != kind]
     if wrong:
         message = "; ".join(

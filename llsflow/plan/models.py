@@ -8,7 +8,7 @@ from typing import Any
 
 from llsflow.models import describe
 from llsflow.models.describe import ModelFacts
-from llsflow.models.rerankers import describe_reranker
+from llsflow.models.rerankers import describe_reranker, is_cross_encoder
 from llsflow.schema.models import ModelConfig
 
 
@@ -27,6 +27,13 @@ class FoundModel:
         """Return the record of a model of which nothing is loaded from a folder: an endpoint's, or a built-in one."""
         outside = self.config.endpoint or self.config.builtin
         return self.config.model_dump(mode="json") if outside else None
+
+    @property
+    def makes_vectors(self) -> bool:
+        """Return whether it is an embedding model, as far as is known: an endpoint's says so itself."""
+        here = Path(self.path) if self.path else None
+        known = here is not None and here.is_dir()
+        return not self.config.builtin and not (known and here is not None and is_cross_encoder(here))
 
     @property
     def loading(self) -> dict[str, Any]:

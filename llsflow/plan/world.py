@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llsflow.data.dataset import MAX_TOLD, DatasetFacts, DatasetSource, inspect, locate, overlap, rows_of
-from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError, UnavailableError
+from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError, ModelError, UnavailableError
 from llsflow.evals import check_columns, check_scorers
 from llsflow.models.describe import ModelFacts, is_adapter
 from llsflow.models.formula import check_init
@@ -20,7 +20,7 @@ from llsflow.plan.machine import machine_mistakes
 from llsflow.plan.models import FoundModel
 from llsflow.schema.benchmarks import ModelCandidate, RerankCandidate
 from llsflow.schema.datasets import HELD_OUT
-from llsflow.schema.experiment import Experiment, judge_models, referenced_datasets
+from llsflow.schema.experiment import Experiment, asked_models, referenced_datasets
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.scorers import EXPECTED, find_scorer
 
@@ -107,11 +107,14 @@ def _find_baseline(experiment: Experiment, world: World, problems: list[Mistake]
 
 
 def _find_judges(experiment: Experiment, world: World, problems: list[Mistake]) -> None:
-    for loc, name in judge_models(experiment):
+    for loc, name, model_type in asked_models(experiment):
         model = experiment.named_model(name)
         assert model is not None  # noqa: S101 - cross_checks refused it
         try:
-            world.judges[name] = models.find(model).identity()
+            found = models.find(model)
+            if model_type == "rerank" and not found.makes_vectors:
+                raise ModelError(f"{name!r} makes no vectors: take an embedding model")
+            world.judges[name] = found.identity()
         except LlsflowError as error:
             problems.append(Mistake(".".join(map(str, loc)), str(error)))
 

@@ -73,12 +73,15 @@ def champion_name(experiment: Experiment) -> str:
     return experiment.tracking.register_as or experiment.name
 
 
-def judge_models(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
-    """Yield the place and the name of every model that judges answers."""
+def asked_models(experiment: Experiment) -> Iterator[tuple[Loc, str, str]]:
+    """Yield the place, the name and the model_type of every model that scoring functions ask."""
     params = experiment.benchmark.benchmark_config.scoring_params if experiment.benchmark else {}
     for scorer_id, given in params.items():
         if isinstance(given, LLMAsJudgeScoringFnParams):
-            yield ("benchmark", "benchmark_config", "scoring_params", scorer_id, "judge_model"), given.judge_model
+            base: Loc = ("benchmark", "benchmark_config", "scoring_params", scorer_id)
+            yield (*base, "judge_model"), given.judge_model, "llm"
+            if given.embedding_model:
+                yield (*base, "embedding_model"), given.embedding_model, "rerank"
 
 
 def referenced_datasets(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
@@ -101,13 +104,14 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
         yield from _training_mistakes(experiment, experiment.recipe)
     for loc, dataset_id in referenced_datasets(experiment):
         yield from _dataset_mistakes(experiment, loc, dataset_id)
-    for loc, name in judge_models(experiment):
-        judge = experiment.named_model(name)
-        if judge is None:
+    for loc, name, model_type in asked_models(experiment):
+        asked = experiment.named_model(name)
+        if asked is None:
             known = ", ".join(sorted({*experiment.models, experiment.model.model_id}))
             yield loc, f"no model {name!r}; known here are {known}"
-        elif judge.model_type != "llm":
-            yield loc, f"{name!r} ranks and writes no text: a judge has model_type llm"
+        elif asked.model_type != model_type:
+            what = "ranks and writes no text" if model_type == "llm" else "writes text and makes no vectors"
+            yield loc, f"{name!r} {what}: {loc[-1]} has model_type {model_type}"
     if experiment.benchmark:
         yield from _candidate_mistakes(experiment, experiment.benchmark)
         yield from _baseline_mistakes(experiment, experiment.benchmark)

@@ -46,6 +46,8 @@ class LLMAsJudgeScoringFnParams(Record):
     prompt_template: Text | None = None
     judge_score_regexes: list[Text] = []
     aggregation_functions: list[AggregationFunctionType] = []
+    embedding_model: Text | None = None
+    """Of functions that measure likeness: an embedding model, of model_type rerank. Not in the specification."""
 
 
 ScoringFnParams = Annotated[

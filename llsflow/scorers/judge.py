@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import string
 from abc import ABC
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol
 
 from llsflow.schema.scoring import AggregationFunctionType, LLMAsJudgeScoringFnParams
 from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, as_text, unscored
@@ -18,9 +18,18 @@ PLACEHOLDERS = (QUESTION, EXPECTED, "generated_answer")
 TRIES = 3
 """Times that a judge is asked whose reply has no score in it."""
 
-Ask = Callable[[str, Mapping[int, str], int], Mapping[int, "str | ValueError"]]
-"""The judge's model id, prompts by the row's place, and which try it is, from 0 (greedy; a later one is drawn) ->
-replies by place; ValueError: why there is none."""
+
+class Ask(Protocol):
+    """What asks models for scoring functions."""
+
+    def __call__(self, judge: str, prompts: Mapping[int, str], number: int, /) -> Mapping[int, str | ValueError]:
+        """Return a judge's replies to prompts, by their places; ValueError: why there is none.
+
+        `number` is which try it is, from 0 (greedy; a later one is drawn).
+        """
+
+    def embed(self, model: str, texts: Mapping[int, str], /) -> Mapping[int, list[float] | ValueError]:
+        """Return the vectors of texts, by their places; ValueError: why there is none."""
 
 
 class Judge(Scorer, ABC):
@@ -34,6 +43,9 @@ class Judge(Scorer, ABC):
     """Used where the parameters have none; null: they must."""
     regexes: ClassVar[tuple[str, ...]] = ()
     """The same for reading the reply."""
+
+    embeds: ClassVar[bool] = False
+    """Whether it asks an embedding model as well."""
 
     def prepare(self, params: Params | None = None) -> ScoreRow:
         """Refuse: one row alone has no judge here.
@@ -49,7 +61,8 @@ class Judge(Scorer, ABC):
             found = f"type {params.type!r}" if params else "none"
             return [f"{self.id} needs parameters of type 'llm_as_judge' with judge_model (found {found})"]
         template = params.prompt_template or self.template
-        mistakes = [f"regex {message}" for regex in params.judge_score_regexes for message in check_regex(regex)]
+        mistakes = self.embedding_mistakes(params)
+        mistakes += [f"regex {message}" for regex in params.judge_score_regexes for message in check_regex(regex)]
         if template is None:
             mistakes.append(
                 f"{self.id} has no prompt of its own: set prompt_template, with {_shown(PLACEHOLDERS)} in it"
@@ -60,6 +73,14 @@ class Judge(Scorer, ABC):
             example = "such as 'Score: (\\d+)'"
             mistakes.append(f"{self.id} cannot tell a score from a reply: set judge_score_regexes, {example}")
         return mistakes
+
+    def embedding_mistakes(self, params: LLMAsJudgeScoringFnParams) -> list[str]:
+        """Return what is wrong with the parameters' embedding_model."""
+        if self.embeds and params.embedding_model is None:
+            return [f"{self.id} measures likeness by vectors: set embedding_model"]
+        if params.embedding_model is not None and not self.embeds:
+            return [f"{self.id} asks no embedding model: remove embedding_model"]
+        return []
 
     def judged(self, rows: Sequence[Mapping[str, Any]], params: Params | None, ask: Ask) -> list[dict[str, Any]]:
         """Return the scores of rows: `score`, what a regex finds in the reply, and `judge_feedback`, all of it."""

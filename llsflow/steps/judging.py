@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from llsflow.data.conversation import Conversation, Message
@@ -41,29 +42,54 @@ def text_of(made: Generation) -> str | ValueError:
 
 
 def asker(context: StepContext) -> Ask:
-    """Return what asks the judges of the step's benchmark."""
-    where: Mapping[str, Any] = context.step.locations["judges"]
-    path = context.folder / REPLIES
-    kept = _read(path.read_bytes() if path.is_file() else b"")
+    """Return what asks the models of the step's scoring functions."""
+    return _Asker(context)
 
-    def ask(name: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
+
+class _Asker:
+    """Asks; replies are kept as they come, vectors are made again."""
+
+    def __init__(self, context: StepContext) -> None:
+        self.context = context
+        self.models: Mapping[str, Any] = context.step.locations["judges"]
+        self.path = context.folder / REPLIES
+        self.kept = _read(self.path.read_bytes() if self.path.is_file() else b"")
+
+    def __call__(self, name: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
         keys = {place: _key(name, prompt, number) for place, prompt in prompts.items()}
-        new = {place: conversation_of(prompt) for place, prompt in prompts.items() if keys[place] not in kept}
+        new = {place: conversation_of(prompt) for place, prompt in prompts.items() if keys[place] not in self.kept}
+        answered: dict[int, Generation] = {}
         if new:
-            with path.open("ab") as file:
+            with self.path.open("ab") as file:
 
                 def keep(place: int, made: Generation) -> None:
                     if made.error is None:  # what failed is asked again by the next run
                         file.write(json.dumps({"key": keys[place], "reply": made.text}).encode() + b"\n")
                         file.flush()
 
-                model = ModelConfig.model_validate(where[name])
-                answered = _answers(context, model)(new, number, keep)
-        else:
-            answered = {}
-        return {place: text_of(answered[place]) if place in answered else kept[keys[place]] for place in prompts}
+                answered = _answers(self.context, self._model(name))(new, number, keep)
+        return {place: text_of(answered[place]) if place in answered else self.kept[keys[place]] for place in prompts}
 
-    return ask
+    def embed(self, name: str, texts: Mapping[int, str]) -> Mapping[int, list[float] | ValueError]:
+        """Return the vectors of texts, by their places."""
+        from llsflow.models.remote import RemoteModel
+
+        model = self._model(name)
+        if model.endpoint:
+            return RemoteModel.of(model).embed(texts, stopping=self.context.plan_run.stopping)
+        made = self._embedding_model(model).vectors(list(texts.values()))
+        return dict(zip(texts, made, strict=True))
+
+    @cache  # noqa: B019 - it lives as long as the step
+    def _embedding_model(self, model: ModelConfig) -> Any:
+        from llsflow.models.catalogue import ready_folder
+        from llsflow.models.ranking import RankingModel
+
+        device, code = self.context.step.locations["device"], model.trust_remote_code
+        return RankingModel.load(ready_folder(model), device=device, trust_remote_code=code)
+
+    def _model(self, name: str) -> ModelConfig:
+        return ModelConfig.model_validate(self.models[name])
 
 
 Told = Callable[[int, Generation], None]

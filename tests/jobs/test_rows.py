@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,8 +40,11 @@ class Scripted(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        self.asked.append(body["messages"][-1]["content"])
-        answer = json.dumps({"choices": [{"message": {"role": "assistant", "content": "Rome, Oslo"}}]}).encode()
+        self.asked.append(body["messages"][-1]["content"] if "messages" in body else body["input"][0])
+        said: Any = {"choices": [{"message": {"role": "assistant", "content": "Rome, Oslo"}}]}
+        if "input" in body:
+            said = {"data": [{"index": 0, "embedding": [1.0, float(len(body["input"][0]))]}]}
+        answer = json.dumps(said).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(answer)))
         self.end_headers()
@@ -95,6 +99,40 @@ def test_rows_without_an_answer_are_evaluated_while_the_caller_waits(
     inner = scored.aggregated_results["weighted_average"]
     # one of three instructions
     assert (inner["weighted_average"], inner["num_unscored"]) == (pytest.approx(1 / 3), 1)
+
+
+def test_judges_and_embedding_models_are_those_of_the_catalogue(
+    names: CatalogueNames, endpoint: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, asked = endpoint
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    for name, kind in (("judge", "llm"), ("vectors", "rerank")):
+        config = f"model_id: {name}\nmodel_type: {kind}\nendpoint:\n  base_url: {url}\n"
+        (tmp_path / "conf" / "model" / f"{name}.yaml").write_text(config)
+    judge = {"type": "llm_as_judge", "judge_model": "judge"}
+    params = {
+        "llm-as-judge::base": {**judge, "prompt_template": "Grade {generated_answer}", "judge_score_regexes": ["^(R)"]},
+        "braintrust::answer-similarity": {**judge, "embedding_model": "vectors"},
+    }
+    config = BenchmarkConfig.model_validate({**CONFIG, "scoring_params": params})
+    request = EvaluateRowsRequest(
+        benchmark_config=config,
+        input_rows=[{"input_query": "Which?", "expected_answer": "Rome, Bern"}],
+        scoring_functions=list(params),
+    )
+    found = evaluate_rows(request, names, lambda: url)
+    assert [found.scores[name].score_rows[0]["score"] for name in params] == ["R", pytest.approx(1.0)]
+    assert asked == ["Which?", "Grade Rome, Oslo", "Rome, Oslo", "Rome, Bern"]
+    experiment = requests.evaluation("j1", "b", "instructions", list(params), config, names)
+    assert {name: model.model_type for name, model in experiment.models.items()} == {
+        "judge": "llm",
+        "vectors": "rerank",
+    }
+    wrong = {"braintrust::answer-similarity": {**judge, "embedding_model": "judge"}}
+    config = BenchmarkConfig.model_validate({**CONFIG, "scoring_params": wrong})
+    with pytest.raises(MistakesError, match="'judge' writes text and makes no vectors"):
+        requests.evaluation("j1", "b", "instructions", list(wrong), config, names)
 
 
 def test_as_a_job_they_are_checked_before_it_begins(names: CatalogueNames) -> None:

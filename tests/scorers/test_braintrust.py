@@ -16,14 +16,15 @@ import pytest
 
 from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, DataError
-from llsflow.evals import check_scorers, evaluate, evaluate_each
+from llsflow.evals import evaluate, evaluate_each
 from llsflow.schema.scoring import BasicScoringFnParams, LLMAsJudgeScoringFnParams, ScoringResult
 from llsflow.scorers import SCORERS, check_params, known_ids, score_rows
 from llsflow.scorers.braintrust import METRICS
 from llsflow.scorers.braintrust.bridge import arguments, strict
 from llsflow.scorers.judge import TRIES, Judge
 
-REFUSED = ["braintrust::answer-relevancy", "braintrust::answer-similarity", "braintrust::context-entity-recall"]
+LIKENESS = ["braintrust::answer-relevancy", "braintrust::answer-similarity", "braintrust::context-entity-recall"]
+"""Those that compare vectors."""
 OFFERED = [
     "braintrust::factuality",
     "braintrust::answer-correctness",
@@ -33,6 +34,7 @@ OFFERED = [
     "braintrust::context-relevancy",
 ]
 PARAMS = LLMAsJudgeScoringFnParams(judge_model="wise")
+WITH_VECTORS = LLMAsJudgeScoringFnParams(judge_model="wise", embedding_model="vectors")
 ROW: dict[str, Any] = {
     "input_query": "Which is the capital?",
     "expected_answer": "Paris it is",
@@ -50,11 +52,17 @@ class Wise:
         self.say = say
         self.asked: list[tuple[str, dict[int, str], int]] = []
         self.threads: set[int] = set()
+        self.vectors: dict[str, list[float]] = {}
+        self.embedded: list[tuple[str, dict[int, str]]] = []
 
     def __call__(self, model: str, prompts: Mapping[int, str], number: int) -> dict[int, Any]:
         self.asked.append((model, dict(prompts), number))
         self.threads.add(threading.get_ident())
         return {place: self.say(prompt, number) for place, prompt in prompts.items()}
+
+    def embed(self, model: str, texts: Mapping[int, str]) -> dict[int, Any]:
+        self.embedded.append((model, dict(texts)))
+        return {place: self.vectors.get(text, ValueError("too long")) for place, text in texts.items()}
 
     @property
     def tries(self) -> list[tuple[list[int], int]]:
@@ -72,7 +80,7 @@ def replies(**by_function: Any) -> Wise:
 
 
 def scored(scorer: str, judge: Wise, *rows: Mapping[str, Any]) -> ScoringResult:
-    return score_rows(rows or [ROW], scorer, PARAMS, judge)
+    return score_rows(rows or [ROW], scorer, WITH_VECTORS if scorer in LIKENESS else PARAMS, judge)
 
 
 def verdict(statement: str, value: int) -> dict[str, Any]:
@@ -85,7 +93,7 @@ def attributed(statement: str, value: int) -> dict[str, Any]:
 
 def test_all_of_them_are_listed() -> None:
     ids = [metric.id for metric in METRICS]
-    assert sorted(ids) == sorted([*OFFERED, *REFUSED])
+    assert sorted(ids) == sorted([*OFFERED, *LIKENESS])
     assert set(ids) <= set(known_ids())
     assert all(isinstance(SCORERS[name], Judge) for name in ids)
 
@@ -350,13 +358,63 @@ def test_a_row_without_context_is_refused_before_anything_is_answered() -> None:
     assert "question: Why?\ncontext: c\nanswer: so" in judge.asked[0][1][0]
 
 
-@pytest.mark.parametrize("scorer", REFUSED)
-def test_what_needs_embeddings_is_refused_before_anything_starts(scorer: str) -> None:
-    why = f"{scorer} needs an embedding model: not available"
-    assert check_params(scorer) == check_params(scorer, PARAMS) == [why]
-    assert check_scorers([scorer], {scorer: PARAMS}) == [(("benchmark_config", "scoring_params", scorer), why)]
-    with pytest.raises(ConfigError, match="needs an embedding model"):
-        score_rows([], scorer, PARAMS)
+def cosine(value: float) -> list[float]:
+    """Return a vector of length 2 with this cosine to [1, 0]."""
+    return [2 * value, 2 * (1 - value**2) ** 0.5]
+
+
+@pytest.mark.parametrize(("likeness", "score"), [(1.0, 1.0), (0.85, 0.5), (0.7, 0.0), (0.1, 0.0)])
+def test_similarity_is_the_cosine_from_seven_tenths_on(likeness: float, score: float) -> None:
+    judge = Wise(lambda prompt, number: pytest.fail("asked"))
+    judge.vectors = {"Paris": cosine(likeness), "Paris it is": [1.0, 0.0]}
+    (row,) = scored("braintrust::answer-similarity", judge, {**ROW, "generated_answer": "Paris"}).score_rows
+    assert row["score"] == pytest.approx(score, abs=1e-9)
+    assert judge.embedded == [("vectors", {0: "Paris"}), ("vectors", {0: "Paris it is"})]
+
+
+@pytest.mark.parametrize("noncommittal", [0, 1])
+def test_relevancy_is_the_mean_likeness_of_three_questions(noncommittal: int) -> None:
+    likeness = iter((1.0, 0.85, 0.7))
+    judge = Wise(lambda prompt, number: "")
+    judge.vectors = {ROW["input_query"]: [1.0, 0.0]}
+
+    def say(prompt: str, number: int) -> str:
+        question = f"question {len(judge.asked)}"
+        judge.vectors[question] = cosine(next(likeness))
+        return json.dumps({"question": question, "noncommittal": noncommittal})
+
+    judge.say = say
+    (row,) = scored("braintrust::answer-relevancy", judge).score_rows
+    assert row["score"] == pytest.approx(0.0 if noncommittal else (1.0 + 0.5 + 0.0) / 3, abs=1e-9)
+
+
+def test_entity_recall_pairs_what_is_alike() -> None:
+    by_text = {"Paris it is": ["Paris", "Seine"], ROW["context"]: ["Lutetia", "Lyon"]}
+
+    def say(prompt: str, number: int) -> str:
+        return json.dumps({"entities": next(found for text, found in by_text.items() if text in prompt)})
+
+    judge = Wise(say)
+    judge.vectors = {"Paris": [1.0, 0.0], "Seine": [0.0, 1.0], "Lutetia": cosine(0.85), "Lyon": [-1.0, 0.0]}
+    (row,) = scored("braintrust::context-entity-recall", judge).score_rows
+    # Lutetia stands for Paris by half, nothing for the Seine
+    assert row["score"] == pytest.approx(0.25, abs=1e-9)
+
+
+@pytest.mark.parametrize("scorer", LIKENESS)
+def test_an_embedding_model_that_fails_for_a_row_leaves_the_others(scorer: str) -> None:
+    entities, question = {"entities": ["a thing"]}, {"question": "a thing", "noncommittal": 0}
+    judge = replies(extract_entities=entities, generate_question=question)
+    (row,) = scored(scorer, judge).score_rows
+    assert (row["score"], row["unscored"]) == (None, "the embedding model did not answer: too long")
+
+
+def test_who_compares_vectors_needs_an_embedding_model_and_nobody_else_takes_one() -> None:
+    for scorer in LIKENESS:
+        assert check_params(scorer, PARAMS) == [f"{scorer} measures likeness by vectors: set embedding_model"]
+        assert check_params(scorer, WITH_VECTORS) == []
+    for scorer in (*OFFERED, "llm-as-judge::405b-simpleqa"):
+        assert check_params(scorer, WITH_VECTORS) == [f"{scorer} asks no embedding model: remove embedding_model"]
 
 
 @pytest.mark.parametrize("scorer", OFFERED)

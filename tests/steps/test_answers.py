@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from llsflow.config import load_experiment
 from llsflow.errors import ConfigError, DataError, UnavailableError
 from llsflow.models import endpoint as endpoints
+from llsflow.models.ranking import RankingModel
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import StepState
 from llsflow.steps import results
+from tests.models.rerankers import cross_encoder, embedding_model
 from tests.scripted import Answer, Scripted, scripted
 from tests.steps.test_evaluate import Counting, evaluate
 
@@ -317,6 +320,60 @@ def test_a_judge_in_this_process(tmp_path: Path, tiny_folder: Path) -> None:
         rows = response(result.folder)["scores"][f"llm-as-judge::{name}"]["score_rows"]
         assert all("judge_feedback" in row for row in rows)
     assert "context" in rows[0]["unscored"], "the prompt of 405b-simpleqa is longer than this model's context"
+
+
+def vectors(body: dict[str, Any], _: int) -> Any:
+    """Answer as `echo`; of texts in `input` the vectors: [1, 0] of those that end in 0, else [0, 1]."""
+    if "input" not in body:
+        return echo(body, _)
+    made = [[1.0, 0.0] if text.endswith("0") else [0.0, 1.0] for text in body["input"]]
+    return Answer(body={"data": [{"index": place, "embedding": vector} for place, vector in enumerate(made)]})
+
+
+def test_vectors_of_an_endpoint_and_of_a_model_in_this_process(tmp_path: Path) -> None:
+    name = "braintrust::answer-similarity"
+    params = {"type": "llm_as_judge", "judge_model": "judge", "embedding_model": "there"}
+    folder = embedding_model(tmp_path / "here")
+    with scripted(vectors) as script:
+        there = (
+            f"+models.there={{model_id: there, model_type: rerank, endpoint: {{base_url: '{script.url}', model: v}}}}"
+        )
+        here = f"+models.here={{model_id: here, model_type: rerank, path: '{folder}'}}"
+        rows = [{"question": "q0", "answer": "b0"}, {"question": "q1", "answer": "b0"}]
+        words = overrides(tmp_path, script, rows, benchmark(tmp_path, {name: params}), judge(script), there, here)
+        scores = response(evaluate(words, Counting()).folder)["scores"][name]["score_rows"]
+        assert [row["score"] for row in scores] == [1.0, 0.0]
+        sent = [body for body in script.sent if "input" in body]
+        assert {(body["model"], *body["input"]) for body in sent} == {("v", "a0"), ("v", "a1"), ("v", "b0")}
+        benchmark(tmp_path / "again", {name: {**params, "embedding_model": "here"}})
+        result = evaluate(words, Counting(), tmp_path / "again" / "conf")
+    scores = response(result.folder)["scores"][name]["score_rows"]
+    model = RankingModel.load(folder, device="cpu")
+    for row, (made, wanted) in zip(scores, (("a0", "b0"), ("a1", "b0")), strict=True):
+        one, other = (torch.tensor(vector) for vector in model.vectors([made, wanted]))
+        likeness = float(torch.nn.functional.cosine_similarity(one, other, dim=0))
+        assert row["score"] == pytest.approx(max((likeness - 0.7) / 0.3, 0), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("path: '{text}'", "writes text and makes no vectors: embedding_model has model_type rerank"),
+        ("builtin: bm25, model_type: rerank", "'vectors' makes no vectors: take an embedding model"),
+        ("path: '{cross}', model_type: rerank", "'vectors' makes no vectors: take an embedding model"),
+    ],
+)
+def test_what_makes_no_vectors_is_refused_before_anything_is_asked(
+    tmp_path: Path, tiny_folder: Path, kind: str, sentence: str
+) -> None:
+    params = {"type": "llm_as_judge", "judge_model": "judge", "embedding_model": "vectors"}
+    own = kind.format(text=tiny_folder, cross=cross_encoder(tmp_path / "cross"))
+    chosen = benchmark(tmp_path, {"braintrust::answer-similarity": params})
+    with scripted(echo) as script:
+        words = overrides(tmp_path, script, questions(1), chosen, judge(script))
+        with pytest.raises((ConfigError, DataError), match=sentence):
+            evaluate([*words, f"+models.vectors={{model_id: vectors, {own}}}"], Counting())
+    assert not script.sent
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """braintrust::*: the metrics of the library autoevals, whose questions any judge model answers.
 
 Ids and columns as in Llama Stack (providers/inline/scoring/braintrust); prompts and arithmetic are those of autoevals
-(its modules llm and ragas). What it measures with an embedding model is refused, or left out where it has a weight.
+(its modules llm, ragas and string).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from llsflow.schema.scoring import AggregationFunctionType, LLMAsJudgeScoringFnParams
 from llsflow.scorers.base import EXPECTED, Params, as_text, generated_text, unscored
+from llsflow.scorers.braintrust import likeness
 from llsflow.scorers.braintrust.bridge import Client, UnusableReplyError, answered
 from llsflow.scorers.judge import QUESTION, Ask, Judge
 
@@ -27,19 +28,17 @@ class Braintrust(Judge, ABC):
     aggregations = (AggregationFunctionType.AVERAGE,)
     optional_columns = ()
     library = "autoevals"
-    metric: ClassVar[str | None] = None
-    """The class of autoevals; null: it needs an embedding model."""
+    metric: ClassVar[str]
+    """The class of autoevals."""
     options: ClassVar[Mapping[str, Any]] = {}
     """What the class is made with."""
 
     def check(self, params: Params | None) -> list[str]:
         """Return a sentence for each thing that is wrong with the parameters, or why it cannot be used here."""
-        if self.metric is None:
-            return [f"{self.id} needs an embedding model: not available"]
         if not isinstance(params, LLMAsJudgeScoringFnParams):
             found = f"type {params.type!r}" if params else "none"
             return [f"{self.id} needs parameters of type 'llm_as_judge' with judge_model (found {found})"]
-        mistakes = []
+        mistakes = self.embedding_mistakes(params)
         if params.prompt_template is not None:
             mistakes.append(f"{self.id} asks with the prompts of autoevals: remove prompt_template")
         if params.judge_score_regexes:
@@ -51,20 +50,17 @@ class Braintrust(Judge, ABC):
     def judged(self, rows: Sequence[Mapping[str, Any]], params: Params | None, ask: Ask) -> list[dict[str, Any]]:
         """Return the scores of rows: `score`, `judge_feedback`, the last reply, and `metadata`, as autoevals has it."""
         assert isinstance(params, LLMAsJudgeScoringFnParams)  # noqa: S101 - check refused others
-        scored = answered([self._one(row) for row in rows], params.judge_model, ask)
+        scored = answered([self._one(row) for row in rows], params, ask)
         return [scored[place] for place in range(len(rows))]
 
     async def _one(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        import autoevals
-
         client = Client()
         try:
             given = self._given(row)
         except ValueError as error:
             return unscored(str(error), judge_feedback=None)
-        metric = getattr(autoevals, str(self.metric))(client=client.of_autoevals(), model="judge", **self.options)
         try:
-            result = await metric.eval_async(**given)
+            result = await self.metric_with(client).eval_async(**given)
         except UnusableReplyError as error:
             return unscored(str(error), judge_feedback=client.reply)
         except ZeroDivisionError:
@@ -75,6 +71,12 @@ class Braintrust(Judge, ABC):
         # what has weight 0 was never measured: its 0 would read as a result
         metadata = {name: value for name, value in result.metadata.items() if not name.startswith("answer_similarity")}
         return {"score": float(result.score), "judge_feedback": client.reply, "metadata": metadata}
+
+    def metric_with(self, client: Client) -> Any:
+        """Return the metric of autoevals, which asks through the client."""
+        import autoevals
+
+        return getattr(autoevals, self.metric)(client=client.of_autoevals(), model="judge", **self.options)
 
     def _given(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Return what autoevals takes of a row.
@@ -112,17 +114,29 @@ class AnswerCorrectness(Braintrust):
 
 
 class AnswerRelevancy(Braintrust):
-    """How near the question is to those that the answer would fit: needs an embedding model, so it is refused."""
+    """How near the question is to those that the answer would fit."""
 
     id = "braintrust::answer-relevancy"
     columns = (QUESTION, CONTEXT)
+    metric = "AnswerRelevancy"
+    embeds = True
+
+    def metric_with(self, client: Client) -> Any:
+        """Return the metric, which asks one thing after another."""
+        return likeness.relevancy(client)
 
 
 class AnswerSimilarity(Braintrust):
-    """How near the answer is to the expected one: needs an embedding model, so it is refused."""
+    """How near the answer is to the expected one: their vectors' cosine, from 0.7 on as 0 to 1; no judge is asked."""
 
     id = "braintrust::answer-similarity"
     columns = (EXPECTED,)
+    metric = "EmbeddingSimilarity"
+    embeds = True
+
+    def metric_with(self, client: Client) -> Any:
+        """Return the metric, which keeps no vectors for later."""
+        return likeness.similarity(client)
 
 
 class Faithfulness(Braintrust):
@@ -134,10 +148,20 @@ class Faithfulness(Braintrust):
 
 
 class ContextEntityRecall(Braintrust):
-    """How many things that the expected answer names the context names: needs an embedding model, so it is refused."""
+    """How many of the things that the expected answer names the context names too, as near as vectors tell."""
 
     id = "braintrust::context-entity-recall"
     columns = (EXPECTED, CONTEXT)
+    metric = "ContextEntityRecall"
+    embeds = True
+
+    def metric_with(self, client: Client) -> Any:
+        """Return the metric, which compares by vectors."""
+        import autoevals
+
+        return autoevals.ContextEntityRecall(
+            client=client.of_autoevals(), model="judge", pairwise_scorer=likeness.similarity(client)
+        )
 
 
 class ContextPrecision(Braintrust):

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
 from llsflow.scorers.judge import TRIES, Ask
 
 Said = str | ValueError | None
@@ -30,28 +31,53 @@ class Prompt:
         return (yield self)
 
 
-Scoring = Coroutine[Prompt, Said, dict[str, Any]]
+@dataclass(frozen=True)
+class Text:
+    """What a vector is to be made of; awaited, it is the vector."""
+
+    text: str
+
+    def __await__(self) -> Generator[Text, Any, list[float]]:
+        """Wait for the vector, by whoever drives the coroutine.
+
+        Raises:
+            UnusableReplyError: there is none.
+        """
+        made = yield self
+        if not isinstance(made, list):
+            raise UnusableReplyError(f"the embedding model did not answer: {made}")
+        return made
 
 
-def answered(rows: Sequence[Scoring], judge: str, ask: Ask) -> dict[int, dict[str, Any]]:
+Scoring = Coroutine[Prompt | Text, Any, dict[str, Any]]
+
+
+def answered(rows: Sequence[Scoring], params: LLMAsJudgeScoringFnParams, ask: Ask) -> dict[int, dict[str, Any]]:
     """Return what each row's coroutine returns, by place; what all of them wait for is asked together.
 
     They are driven by hand: an event loop would not start where one runs already, and threads would part the prompts.
     """
     done: dict[int, dict[str, Any]] = {}
-    said: dict[int, Said] = dict.fromkeys(range(len(rows)))
+    said: dict[int, Any] = dict.fromkeys(range(len(rows)))
     try:
         while said:
             wanted: dict[int, Prompt] = {}
+            embedded: dict[int, str] = {}
             for place, reply in said.items():
                 try:
-                    wanted[place] = rows[place].send(reply)
+                    asked_for = rows[place].send(reply)
+                    if isinstance(asked_for, Text):
+                        embedded[place] = asked_for.text
+                    else:
+                        wanted[place] = asked_for
                 except StopIteration as end:
                     done[place] = end.value
             said = {}
             for number in sorted({prompt.number for prompt in wanted.values()}):
                 asked = {place: prompt.text for place, prompt in wanted.items() if prompt.number == number}
-                said |= ask(judge, asked, number)
+                said |= ask(params.judge_model, asked, number)
+            if embedded and params.embedding_model:
+                said |= ask.embed(params.embedding_model, embedded)
     finally:
         for row in rows:
             row.close()
