@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 CHAT_TEMPLATE = """\
 {%- for message in messages -%}
-{%- if message['role'] not in ['system', 'user', 'assistant'] -%}
-{{- raise_exception('unknown role ' + message['role'] + ': allowed are system, user, assistant') -}}
+{%- if message['role'] not in ['system', 'user', 'assistant', 'tool'] -%}
+{{- raise_exception('unknown role ' + message['role'] + ': allowed are system, user, assistant, tool') -}}
 {%- endif -%}
-{{- '<|' + message['role'] + '|>' -}}
+{{- '<|' + ('user' if message['role'] == 'tool' else message['role']) + '|>' -}}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}{{- message['content'] + '<|end|>' -}}{%- endgeneration -%}
 {%- else -%}
