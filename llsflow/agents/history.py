@@ -69,12 +69,18 @@ def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool
             yield {"role": "user", "content": _with_context(message) if with_context else wire(message.content)}
         else:
             yield _answer(message.call_id, text_of(message.content))
+    called: set[str] = set()
     for step in steps_of(turn):
         if isinstance(step, InferenceStep):
+            called |= {call.call_id for call in step.model_response.tool_calls or ()}
             yield _said(step.model_response, form)
         elif isinstance(step, ToolExecutionStep):
             for response in step.tool_responses:
-                yield _answer(response.call_id, text_of(response.content))
+                text = text_of(response.content)
+                # of a call that only the caller has read the model knows nothing but its own text
+                yield (
+                    _answer(response.call_id, text) if response.call_id in called else {"role": "user", "content": text}
+                )
 
 
 def _with_context(message: UserMessage) -> Any:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from llsflow.agents import history
 from llsflow.agents.content import has_images
 from llsflow.agents.generating import Channels
-from llsflow.agents.turn import Payload, Work, run
+from llsflow.agents.turn import Payload, Work, most_generations, run
 from llsflow.agents.views import turn_view
 from llsflow.errors import ConfigError, ConflictError, Mistake, NotFoundError
 from llsflow.models.remote import RemoteModel
@@ -155,7 +155,8 @@ class AgentsService:
         Raises:
             ConfigError: answers that are missing, unknown or given twice, at once.
             NotFoundError: there is no such agent, session, turn or model.
-            ConflictError: the turn waits for nothing, or another of the session is under way.
+            ConflictError: the turn waits for nothing, has had all its generations, or another of the session is under
+                way.
             UnavailableError: the inference engine does not answer.
         """
         work, responses = await asyncio.to_thread(self._resumed, agent_id, session_id, turn_id, request)
@@ -179,12 +180,14 @@ class AgentsService:
         config = self.config(agent_id)
         _, sessions = self.session(agent_id, session_id)
         turn = self.turn(agent_id, session_id, turn_id)
-        if turn.status != "awaiting_input":
+        if turn.status != "awaiting_input" and not _may_have_been_parsed(turn):
             raise ConflictError(f"turn {turn_id!r} waits for no answers: it is {turn.status}")
         if mistakes := list(_response_mistakes(turn, request.tool_responses)):
             raise ConfigError(mistakes)
+        if turn.generations >= most_generations(config):
+            raise ConflictError(f"turn {turn_id!r} has had its {turn.generations} generations: begin another")
         work = self._work(config, sessions, turn)
-        sessions.resume(session_id, turn_id)
+        sessions.resume(session_id, turn_id, turn.status)
         every = sessions.turns(session_id)
         work.turn = next(one for one in every if one.turn_id == turn_id)
         work.earlier = [one for one in every if one.number < work.turn.number]
@@ -261,6 +264,12 @@ def _request_mistakes(request: CreateAgentTurnRequest, config: AgentConfig, mode
         yield from _choice_mistakes("tool_config.tool_choice", request.tool_config, names)
 
 
+def _may_have_been_parsed(turn: StoredTurn) -> bool:
+    """Return whether a turn ended in text that the caller may have read calls from, as ReAct agents do."""
+    said = turn.output_message or {}
+    return turn.status == "completed" and bool(said.get("content")) and not said.get("tool_calls")
+
+
 def _response_mistakes(turn: StoredTurn, responses: Sequence[ToolResponse]) -> Iterator[Mistake]:
     waiting = {call.call_id: call for call in history.waiting(history.steps_of(turn))}
     given = [response.call_id for response in responses]
@@ -274,14 +283,16 @@ def _response_mistakes(turn: StoredTurn, responses: Sequence[ToolResponse]) -> I
         where = f"tool_responses.{number}.call_id"
         if response.call_id in answered:
             yield Mistake(where, f"{response.call_id!r} was answered already")
-        elif response.call_id not in waiting:
+        elif response.call_id not in waiting and turn.status == "awaiting_input":
             known = ", ".join(waiting)
             yield Mistake(where, f"{response.call_id!r} is no call of this turn; it waits for {known}")
         elif given.index(response.call_id) != number:
             yield Mistake(where, f"{response.call_id!r} is answered twice: answer each call once")
-        elif response.tool_name != waiting[response.call_id].tool_name:
+        elif response.call_id in waiting and response.tool_name != waiting[response.call_id].tool_name:
             called = waiting[response.call_id].tool_name
             yield Mistake(f"tool_responses.{number}.tool_name", f"found {response.tool_name!r}, allowed: {called!r}")
+    if not responses:
+        yield Mistake("tool_responses", "is empty: answer the calls")
     missing = [call_id for call_id in waiting if call_id not in given]
     if missing:
         yield Mistake("tool_responses", f"{', '.join(missing)} is not answered: answer every call at once")

@@ -53,6 +53,9 @@ from llsflow.store.sessions import Sessions
 Payload = Record
 """One of AgentTurnResponseEventPayload."""
 
+DEFAULT_GENERATIONS = 10
+"""Of a turn, as in the specification."""
+
 CLIENT_LEFT = "the client went away in the middle of this turn"
 """The error of a turn that nobody read on."""
 
@@ -103,6 +106,11 @@ class Work:
         return ToolPromptFormat.JSON if self.form and self.must_call else self.form
 
 
+def most_generations(config: AgentConfig) -> int:
+    """Return how many generations a turn may have, across its resumptions."""
+    return config.max_infer_iters or DEFAULT_GENERATIONS
+
+
 async def run(work: Work, responses: Sequence[ToolResponse] = ()) -> AsyncIterator[Payload]:
     """Do a turn, or go on with one that `responses` answer, and yield its events; the last is whole.
 
@@ -143,7 +151,7 @@ async def _steps(work: Work, responses: Sequence[ToolResponse]) -> AsyncIterator
         calls = message.tool_calls or []
         if not calls or message.stop_reason is StopReason.OUT_OF_TOKENS:
             break
-        at_limit = work.generations >= (work.config.max_infer_iters or 10)
+        at_limit = work.generations >= most_generations(work.config)
         unreadable = [call for call in calls if not _known(call, work.tools)]
         if unreadable and not at_limit:
             yield await _answered(work, [_refusal(call, work.tools) for call in unreadable])
@@ -175,11 +183,16 @@ async def _answered(work: Work, responses: Sequence[ToolResponse]) -> Payload:
         step_id=str(uuid.uuid4()),
         started_at=now,
         completed_at=now,
-        tool_calls=[calls[response.call_id] for response in responses],
+        tool_calls=[calls.get(response.call_id) or _parsed_elsewhere(response) for response in responses],
         tool_responses=list(responses),
     )
     await work.keep(step)
     return _complete(step)
+
+
+def _parsed_elsewhere(response: ToolResponse) -> ToolCall:
+    """Return the call that an answer is to, where the caller has read it from the model's text by itself."""
+    return ToolCall(call_id=response.call_id, tool_name=response.tool_name, arguments="{}")
 
 
 async def _generate(work: Work) -> AsyncIterator[Payload]:

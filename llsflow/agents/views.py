@@ -40,4 +40,5 @@ def turn_view(turn: StoredTurn) -> Turn:
         output_attachments=[],
         started_at=turn.started_at,
         completed_at=turn.completed_at,
+        error=turn.error,
     )

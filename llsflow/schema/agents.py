@@ -191,6 +191,8 @@ class Turn(Record):
     output_attachments: list[Attachment] | None = None
     started_at: datetime
     completed_at: datetime | None = None
+    error: str | None = None
+    """Why it failed, in words. Not in the specification."""
 
 
 class Session(Record):

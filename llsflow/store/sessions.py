@@ -74,18 +74,16 @@ class Sessions:
             connection.execute(insert(agent_turns).values(_columns(begun)))
             return begun
 
-    def resume(self, session_id: str, turn_id: str) -> None:
-        """Have this process go on with a turn that waits for input.
+    def resume(self, session_id: str, turn_id: str, was: TurnStatus) -> None:
+        """Have this process go on with a turn that has the status `was`.
 
         Raises:
             NotFoundError: there is no such session.
-            ConflictError: another turn of the session is under way, or this one does not wait any longer.
+            ConflictError: another turn of the session is under way, or this one has another status by now.
         """
         with self._database.write() as connection:
             self._free(connection, session_id)
-            change = update(agent_turns).where(
-                agent_turns.c.turn_id == turn_id, agent_turns.c.status == "awaiting_input"
-            )
+            change = update(agent_turns).where(agent_turns.c.turn_id == turn_id, agent_turns.c.status == was)
             if not connection.execute(
                 change.values(status="running", owner=this_process(), error=None, completed_at=None)
             ).rowcount:

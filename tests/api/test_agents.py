@@ -247,8 +247,26 @@ def test_answers_that_are_not_those_that_are_waited_for(served: Served, script: 
     with pytest.raises(NotFoundError, match="no turn 'other'"):
         one.resume("other", [answer(call)])
     one.resume(turn.turn_id, [answer(call)])
-    with pytest.raises(ConflictError, match="waits for no answers: it is completed"):
+    with pytest.raises(BadRequestError, match="'call_0' was answered already"):
         one.resume(turn.turn_id, [answer(call)])
+
+
+def test_a_completed_turn_goes_on_with_calls_that_the_caller_read_from_its_text(
+    served: Served, script: Scripted
+) -> None:
+    ANSWERS["think"] = "Action: add(41)"
+    ANSWERS["Observation: 42"] = "so it is 42"
+    one = talk(served, script)
+    turn = one.say("think")
+    told = {"call_id": "mine", "tool_name": "add", "content": "Observation: 42"}
+    resumed = one.resume(turn.turn_id, [told])
+    assert resumed.output_message.content == "so it is 42"
+    assert [step.step_type for step in resumed.steps] == ["inference", "tool_execution", "inference"]
+    assert [message["role"] for message in script.sent[-1]["messages"]] == ["system", "user", "assistant", "user"]
+    with pytest.raises(BadRequestError, match="'mine' was answered already"):
+        one.resume(turn.turn_id, [told])
+    with pytest.raises(BadRequestError, match="is empty"):
+        one.resume(turn.turn_id, [])
 
 
 def test_a_turn_that_is_left_waiting_does_not_trouble_the_next(served: Served, script: Scripted) -> None:
@@ -416,6 +434,7 @@ def test_a_model_that_fails_is_told_within_the_stream_and_the_turn_is_kept(serve
     place = f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}/turn"
     assert_error(served.http.post(place, json=body), 503, "out of order")
     assert [turn.status for turn in served.services.store.sessions.turns(one.session_id)] == ["failed", "failed"]
+    assert [turn.error for turn in one.session.turns] == [f"endpoint {script.url} does not answer: out of order"] * 2
     one.say("hello")
     assert [message["content"] for message in script.sent[-1]["messages"]] == ["Be brief.", "hello"]
 

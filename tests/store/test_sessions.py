@@ -75,12 +75,12 @@ def test_one_turn_at_a_time_in_their_order(sessions: Sessions) -> None:
 def test_a_turn_that_waits_is_resumed_once(sessions: Sessions) -> None:
     sessions.begin(turn("t"))
     sessions.end("t", "awaiting_input", output_message={"content": ""})
-    sessions.resume("s", "t")
+    sessions.resume("s", "t", "awaiting_input")
     with pytest.raises(ConflictError, match="under way"):
-        sessions.resume("s", "t")
+        sessions.resume("s", "t", "awaiting_input")
     sessions.end("t", "completed")
     with pytest.raises(ConflictError, match="cannot be gone on with"):
-        sessions.resume("s", "t")
+        sessions.resume("s", "t", "awaiting_input")
 
 
 def test_what_is_removed_takes_all_below_it_along(sessions: Sessions) -> None:
