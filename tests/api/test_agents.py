@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -447,3 +448,25 @@ def test_sessions_that_are_not_kept_say_so(served: Served, script: Scripted) -> 
     assert served.services.store.sessions.get(unkept.session_id) is None
     with pytest.raises(NotFoundError, match="is gone once the server was started again"):
         unkept.agents.session.retrieve("another", agent_id=unkept.agent_id)
+
+
+def test_two_hundred_sessions_at_once(served: Served, script: Scripted) -> None:
+    one = talk(served, script)
+    sessions = [one.agents.session.create(one.agent_id, session_name=f"{n}").session_id for n in range(200)]
+
+    async def talk_to(client: httpx.AsyncClient, number: int) -> str:
+        body = {"messages": [{"role": "user", "content": f"hello {number}"}], "stream": number % 2 == 0}
+        answer = await client.post(f"/v1alpha/agents/{one.agent_id}/session/{sessions[number]}/turn", json=body)
+        events = answer.text.strip().split("\n\n")
+        last = json.loads(events[-1].removeprefix("data: ")) if body["stream"] else answer.json()
+        turn = last["event"]["payload"]["turn"] if body["stream"] else last
+        return str(turn["input_messages"][0]["content"] + ": " + turn["output_message"]["content"])
+
+    async def talk_to_all() -> list[str]:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(base_url=served.url, timeout=60, limits=limits, trust_env=False) as client:
+            return await asyncio.gather(*(talk_to(client, number) for number in range(200)))
+
+    assert asyncio.run(talk_to_all()) == [f"hello {number}: a fine answer" for number in range(200)]
+    kept = served.services.store.unkept_sessions
+    assert {kept.turns(session)[0].status for session in sessions} == {"completed"}

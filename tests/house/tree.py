@@ -13,7 +13,7 @@ BEGIN, END = "<!-- tree: `python tests/house/tree.py` writes it, a test keeps it
 
 TOP = {
     "conf/": "what to run: words only, never code paths",
-    "docs/": "data, models, scoring, configuration, training, runs, the server, agents; two sessions with the official client",
+    "docs/": "data, models, scoring, configuration, training, runs, server, agents; sessions with the official client",
     "tests/": "mirrors llsflow/ name for name; house/ holds the rules of this page, bench/ the measurements",
     "outputs/": "run state, not in git; LLSFLOW_HOME moves it",
 }
