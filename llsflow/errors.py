@@ -7,6 +7,7 @@ LlsflowError                 a sentence for the user, never a traceback
 ├── TrainingError            training that cannot go on (a loss that is not a number, ...)
 ├── NotFoundError            a data set, benchmark, job or model of that name is not there
 ├── ConflictError            the name is taken by something else, or the thing is in use or has ended
+│   └── BusyError            it is in use for now: later it will not be
 ├── UnavailableError         Prefect, MLflow or an endpoint does not answer
 ├── StorageError             LLSFLOW_HOME cannot be written: read-only, full, not a folder
 └── Stopped                  the user asked to stop; the work so far is kept (exit 130)
@@ -75,6 +76,10 @@ class NotFoundError(LlsflowError):
 
 class ConflictError(LlsflowError):
     """The name is taken by something else, or the thing is in use or has ended."""
+
+
+class BusyError(ConflictError):
+    """The thing is in use for now: later it will not be."""
 
 
 class UnavailableError(LlsflowError):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from llsflow import home
 from llsflow.errors import (
+    BusyError,
     ConfigError,
     ConflictError,
     DataError,
@@ -76,7 +77,7 @@ def answer(error: Exception, path: str) -> Response:
         logger.error("request to %s failed (reference %s)", path, reference, exc_info=error)
         detail = f"something went wrong here that is not the request's fault; the server's log has it as {reference}"
         return error_response(500, detail, path)
-    return error_response(known, without_paths(str(error)), path, _headers(known))
+    return error_response(known, without_paths(str(error)), path, _headers(known, error))
 
 
 def status_of(error: ValueError | LlsflowError) -> int:
@@ -107,7 +108,9 @@ def without_paths(detail: str) -> str:
     return detail
 
 
-def _headers(status: int) -> dict[str, str]:
+def _headers(status: int, error: Exception) -> dict[str, str]:
+    if isinstance(error, BusyError):
+        return {"Retry-After": str(RETRY_SECONDS)}
     if status == 409:
         # clients try a conflict again by themselves, and it would not go away
         return {"x-should-retry": "false"}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select, update
 
-from llsflow.errors import ConflictError, NotFoundError
+from llsflow.errors import BusyError, ConflictError, NotFoundError
 from llsflow.store.agents import cut, one_more
 from llsflow.store.database import Database
 from llsflow.store.owners import lives, this_process
@@ -64,7 +64,7 @@ class Sessions:
 
         Raises:
             NotFoundError: there is no such session.
-            ConflictError: another turn of the session is under way.
+            BusyError: another turn of the session is under way.
         """
         with self._database.write() as connection:
             self._free(connection, turn.session_id)
@@ -79,7 +79,8 @@ class Sessions:
 
         Raises:
             NotFoundError: there is no such session.
-            ConflictError: another turn of the session is under way, or this one has another status by now.
+            BusyError: another turn of the session is under way.
+            ConflictError: this one has another status by now.
         """
         with self._database.write() as connection:
             self._free(connection, session_id)
@@ -151,7 +152,7 @@ class Sessions:
 
         Raises:
             NotFoundError: there is no such session.
-            ConflictError: one is.
+            BusyError: one is.
         """
         self._database.lock_name(connection, "session", session_id)
         same = select(agent_sessions.c.session_id).where(agent_sessions.c.session_id == session_id)
@@ -162,9 +163,7 @@ class Sessions:
         )
         for turn_id, owner, since in connection.execute(running).all():
             if owner and lives(owner, since):
-                raise ConflictError(
-                    f"turn {turn_id!r} of this session is under way: wait for it, or begin another session"
-                )
+                raise BusyError(f"turn {turn_id!r} of this session is under way: wait for it, or begin another session")
             ended = {"status": "failed", "owner": None, "error": CUT_OFF, "completed_at": datetime.now(UTC)}
             connection.execute(update(agent_turns).where(agent_turns.c.turn_id == turn_id).values(**ended))
 

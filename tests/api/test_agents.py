@@ -399,8 +399,10 @@ def test_one_turn_at_a_time(served: Served, script: Scripted) -> None:
     events = one.say("slowly", stream=True)
     next(iter(events))
     try:
-        with pytest.raises(ConflictError, match="under way"):
+        with pytest.raises(ConflictError, match="under way") as busy:
             one.say("hello")
+        assert busy.value.response.headers["retry-after"] == "5"
+        assert "x-should-retry" not in busy.value.response.headers
     finally:
         hold.set()
     assert [chunk.event.payload.event_type for chunk in events][-1] == "turn_complete"
