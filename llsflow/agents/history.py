@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from llsflow.agents.content import text_of, wire
+from llsflow.agents.documents import inserted
 from llsflow.agents.prompts import write_calls
 from llsflow.schema.agents import InferenceStep, InputMessage, Step, StepType, ToolExecutionStep
 from llsflow.schema.inference import CompletionMessage, ToolCall, ToolPromptFormat, UserMessage
@@ -15,6 +16,9 @@ from llsflow.store import StoredTurn
 
 Wire = dict[str, Any]
 """A message as the OpenAI protocol has it."""
+
+DOCUMENTS = "document_texts"
+"""Key of a stored turn's request: the texts of its documents, which were read once."""
 
 NEVER_ANSWERED = "This call was never answered."
 """What the model is told of a call that a turn was left waiting for."""
@@ -64,9 +68,12 @@ def waiting(steps: Iterable[Step]) -> list[ToolCall]:
 
 
 def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool) -> Iterator[Wire]:
-    for message in input_messages(turn):
+    asked = input_messages(turn)
+    last = max((place for place, message in enumerate(asked) if isinstance(message, UserMessage)), default=-1)
+    for place, message in enumerate(asked):
         if isinstance(message, UserMessage):
-            yield {"role": "user", "content": _with_context(message) if with_context else wire(message.content)}
+            more = inserted(turn.request.get(DOCUMENTS, ())) if place == last else ""
+            yield {"role": "user", "content": _content(message, more, with_context=with_context)}
         else:
             yield _answer(message.call_id, text_of(message.content))
     called: set[str] = set()
@@ -83,12 +90,14 @@ def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool
                 )
 
 
-def _with_context(message: UserMessage) -> Any:
+def _content(message: UserMessage, documents: str, *, with_context: bool) -> Any:
+    """Return a user's message with what goes behind it."""
     said = wire(message.content)
-    if message.context is None:
-        return said
-    context = text_of(message.context)
-    return f"{said}\n\n{context}" if isinstance(said, str) else [*said, {"type": "text", "text": context}]
+    context = f"\n\n{text_of(message.context)}" if with_context and message.context is not None else ""
+    more = context + documents
+    if isinstance(said, str):
+        return said + more
+    return [*said, {"type": "text", "text": more.lstrip("\n")}] if more else said
 
 
 def _said(message: CompletionMessage, form: ToolPromptFormat | None) -> Wire:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from llsflow.agents import history
 from llsflow.agents.content import has_images
+from llsflow.agents.documents import read_documents
 from llsflow.agents.generating import Channels
 from llsflow.agents.turn import Payload, Work, most_generations, run
 from llsflow.agents.views import turn_view
@@ -23,6 +24,7 @@ from llsflow.schema.agents import (
 )
 from llsflow.schema.inference import ToolChoice, ToolConfig, ToolPromptFormat, ToolResponse, UserMessage
 from llsflow.schema.models import ModelConfig
+from llsflow.schema.server import FetchConfig
 from llsflow.store import Store, StoredAgent, StoredSession, StoredTurn
 from llsflow.store.sessions import Sessions
 
@@ -39,6 +41,8 @@ class AgentsService:
     """Returns the model of a name; NotFoundError."""
     engine_url: Callable[[], str]
     """Returns where the inference engine answers; UnavailableError."""
+    fetching: FetchConfig = field(default_factory=FetchConfig)
+    """What documents by URL may be fetched."""
     channels: Channels = field(default_factory=Channels)
 
     def create(self, config: AgentConfig) -> str:
@@ -167,7 +171,8 @@ class AgentsService:
         _, sessions = self.session(agent_id, session_id)
         if mistakes := list(_request_mistakes(request, config, self.model(config.model))):
             raise ConfigError(mistakes)
-        body = request.model_dump(mode="json", exclude={"stream"})
+        body = request.model_dump(mode="json", exclude={"stream", "documents"})
+        body[history.DOCUMENTS] = read_documents(request.documents or (), self.fetching)
         turn = StoredTurn(str(uuid.uuid4()), session_id, body, datetime.now(UTC))
         work = self._work(config, sessions, turn)
         work.turn = sessions.begin(turn)
@@ -253,9 +258,10 @@ def _choice_mistakes(where: str, config: ToolConfig, names: Sequence[str]) -> It
 def _request_mistakes(request: CreateAgentTurnRequest, config: AgentConfig, model: ModelConfig) -> Iterator[Mistake]:
     if not request.messages:
         yield Mistake("messages", "is empty: say something")
-    for name in ("documents", "toolgroups"):
-        if getattr(request, name):
-            yield Mistake(name, "not available yet: leave it out")
+    if request.toolgroups:
+        yield Mistake("toolgroups", "not available yet: leave it out")
+    if request.documents and not any(isinstance(message, UserMessage) for message in request.messages):
+        yield Mistake("documents", "go with a user message: send one")
     for number, message in enumerate(request.messages):
         if isinstance(message, UserMessage) and not model.endpoint and has_images(message.content):
             yield Mistake(f"messages.{number}.content", f"the model {config.model!r} sees no images: send text")

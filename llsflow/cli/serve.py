@@ -126,7 +126,9 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
         benchmark=lambda benchmark_id: find_benchmark(store, benchmark_id),
         engine_url=engine_url,
     )
-    agents = AgentsService(store, model=lambda name: known_model(name, names), engine_url=engine_url)
+    agents = AgentsService(
+        store, model=lambda name: known_model(name, names), engine_url=engine_url, fetching=server.fetch
+    )
     health = partial(_health, store, keeper)
     return Services(server=server, store=store, jobs=jobs, agents=agents, aside=aside, health=health)
 
