@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -33,16 +34,25 @@ class Served:
     url: str
     http: httpx.Client
 
-    @property
+    @cached_property
     def client(self) -> LlamaStackClient:
         """The official client."""
         return LlamaStackClient(base_url=self.url, max_retries=0)
 
+    def close(self) -> None:
+        """Close the official client, where it was used: the collector would warn of its connections."""
+        if "client" in vars(self):
+            self.client.close()
+
 
 def serve(services: Services, **headers: str) -> Iterator[Served]:
     """Serve until the generator is closed."""
-    with listening(create_app(services)) as url, httpx.Client(base_url=url, headers=headers, timeout=30.0) as http:
-        yield Served(services, url, http)
+    with (
+        listening(create_app(services)) as url,
+        httpx.Client(base_url=url, headers=headers, timeout=30.0) as http,
+        closing(Served(services, url, http)) as found,
+    ):
+        yield found
 
 
 @contextmanager
@@ -91,8 +101,8 @@ def served(services: Services, shared: tuple[FastAPI, str]) -> Iterator[Served]:
     """The API, over the services of this test."""
     app, url = shared
     app.state.services = services
-    with httpx.Client(base_url=url, timeout=30.0) as http:
-        yield Served(services, url, http)
+    with httpx.Client(base_url=url, timeout=30.0) as http, closing(Served(services, url, http)) as found:
+        yield found
 
 
 @pytest.fixture
