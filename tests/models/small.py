@@ -12,6 +12,8 @@ from llsflow.models.generation_attention import use_generation_attention
 from llsflow.models.local import LocalModel
 
 TOKENIZER = byte_tokenizer()
+REFUSES_TOOLS = "{% if messages[0]['role'] == 'tool' %}{{ raise_exception('no tools here') }}{% endif %}asked"
+"""A chat template."""
 SIZES: dict[str, Any] = {
     **{"vocab_size": 261, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
     **{"num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 96},

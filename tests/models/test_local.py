@@ -15,7 +15,7 @@ from llsflow.models.generation import Generation
 from llsflow.models.local import LocalModel, pick_device
 from llsflow.models.text import StopText
 from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
-from tests.models.small import ARCHITECTURES, TOKENIZER, ask, make, questions
+from tests.models.small import ARCHITECTURES, REFUSES_TOOLS, TOKENIZER, ask, make, questions
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
@@ -179,9 +179,11 @@ def test_rows_that_do_not_fit_are_refused_together_before_anything_is_generated(
     assert exact.tokens <= 10
 
 
-def test_a_row_that_the_template_refuses_is_named(llama: LocalModel) -> None:
+def test_a_row_that_the_template_refuses_is_named(llama: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [*ask("fine"), [{"role": "tool", "content": "?"}]]
-    with pytest.raises(DataError, match="row 2: the chat template refuses it: unknown role tool"):
+    assert llama.render(rows[1]) == llama.render(ask("?")[0]), "the bytes' own template has no mark for tools"
+    monkeypatch.setattr(llama.tokenizer, "chat_template", REFUSES_TOOLS)
+    with pytest.raises(DataError, match="row 2: the chat template refuses it: no tools here"):
         llama.generate(rows, SamplingParams(max_tokens=2), batch_size=2)
 
 
