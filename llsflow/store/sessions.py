@@ -141,12 +141,6 @@ class Sessions:
                 found.setdefault(turn_id, []).append(step)
         return [StoredTurn(**row, steps=tuple(found.get(row["turn_id"], ()))) for row in rows]
 
-    def step(self, turn_id: str, step_id: str) -> dict[str, Any] | None:
-        """Return a step of a turn, or None."""
-        with self._database.read() as connection:
-            same = select(agent_steps.c.step).where(agent_steps.c.turn_id == turn_id, agent_steps.c.step_id == step_id)
-            return connection.execute(same).scalar_one_or_none()
-
     def _free(self, connection: Connection, session_id: str) -> None:
         """Make sure that no turn of the session is under way, and that none begins before this transaction ends.
 
