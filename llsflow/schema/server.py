@@ -35,6 +35,21 @@ class JobsConfig(Record):
     """Prefect work pool that runs them; the server starts a process worker for its own."""
 
 
+class AgentsConfig(Record):
+    """How turns with agents are worked on."""
+
+    documents_characters: PositiveInt = 32_000
+    """Documents of a session up to so many characters go to the model whole; of more, the passages that matter."""
+    passages: PositiveInt = 8
+    """At most so many passages at a time."""
+    passage_characters: PositiveInt = 1_500
+    """Longest passage."""
+    embedding_model: Identifier | None = None
+    """Model of model_type rerank that finds passages by the likeness of embeddings; null: by shared words, BM25."""
+    traces: Bool = True
+    """Whether each turn becomes a trace in MLflow."""
+
+
 class EngineConfig(Record):
     """The inference engine of the server."""
 
@@ -77,3 +92,4 @@ class ServerConfig(Record):
     fetch: FetchConfig = FetchConfig()
     jobs: JobsConfig = JobsConfig()
     engine: EngineConfig = EngineConfig()
+    agents: AgentsConfig = AgentsConfig()

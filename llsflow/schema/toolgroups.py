@@ -1,0 +1,149 @@
+"""Tool groups of conf/toolgroup: tools that the server runs for an agent, and who provides them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from llsflow.schema.base import Identifier, PositiveInt, Record, Text
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class McpServer(Record):
+    """The tools of a Model Context Protocol server."""
+
+    type: Literal["mcp"] = "mcp"
+    command: Annotated[list[Text], Field(min_length=1)] | None = None
+    """Program and its arguments, which is started here and spoken to over stdio."""
+    environment: list[Text] = []
+    """Names of environment variables that the program gets beside PATH, HOME and the like."""
+    url: Text | None = None
+    """Of a server that speaks streamable HTTP."""
+    api_key_env: Text | None = None
+    """Environment variable that holds the bearer token for `url`."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> McpServer:
+        if (self.command is None) == (self.url is None):
+            found = "neither is" if self.url is None else "both are"
+            raise ValueError(f"one of command and url must be set ({found})")
+        if self.url is None and self.api_key_env:
+            raise ValueError("api_key_env: goes with url; name it in environment for a command")
+        if self.url is not None and self.environment:
+            raise ValueError("environment: goes with command: remove it")
+        return self
+
+
+class HttpFunction(Record):
+    """A request as a tool: arguments go into the path's {names}, the rest into the query, or the body as JSON."""
+
+    name: Text
+    description: str = ""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    path: Text
+    """Below base_url, `/orders/{order_id}`."""
+    input_schema: dict[str, Any] = {"type": "object", "properties": {}}
+    """JSON Schema of the arguments."""
+
+
+class HttpFunctions(Record):
+    """Requests to one address as tools: of its OpenAPI document, or written here."""
+
+    type: Literal["http"] = "http"
+    base_url: Text
+    openapi: Text | None = None
+    """The document, OpenAPI 3 in JSON or YAML: a file, or `conf://…`."""
+    operations: list[Text] | None = None
+    """The operationIds that become tools; null: all that the document has."""
+    functions: list[HttpFunction] = []
+    api_key_env: Text | None = None
+    """Environment variable that holds the key."""
+    api_key_header: Text = "Authorization"
+    """Where it goes; in Authorization as a bearer token."""
+
+    @model_validator(mode="after")
+    def _some(self) -> HttpFunctions:
+        if self.openapi is None and not self.functions:
+            raise ValueError("one of openapi and functions must be set (neither is)")
+        if self.openapi is None and self.operations is not None:
+            raise ValueError("operations: are of an openapi document: set openapi, or remove them")
+        return self
+
+
+class PythonFunctions(Record):
+    """Functions of installed packages as tools: entry points of the group `llsflow.tools`."""
+
+    type: Literal["python"] = "python"
+    entry_points: Annotated[list[Text], Field(min_length=1)]
+    """Their names."""
+
+
+class BraveSearch(Record):
+    """The tool brave_search: a web search by Brave."""
+
+    type: Literal["brave_search"] = "brave_search"
+    api_key_env: Text = "BRAVE_SEARCH_API_KEY"
+    base_url: Text = "https://api.search.brave.com/res/v1"
+    max_results: PositiveInt = Field(default=5, le=20)
+
+
+class WolframAlpha(Record):
+    """The tool wolfram_alpha: computed answers of Wolfram|Alpha."""
+
+    type: Literal["wolfram_alpha"] = "wolfram_alpha"
+    api_key_env: Text = "WOLFRAM_ALPHA_API_KEY"
+    base_url: Text = "https://api.wolframalpha.com/v1"
+
+
+class CodeInterpreter(Record):
+    """The tool code_interpreter: Python in a bubblewrap sandbox, without network and without files but its own."""
+
+    type: Literal["code_interpreter"] = "code_interpreter"
+    python: Text | None = None
+    """Interpreter within the sandbox; null: the one that runs the server."""
+    cpu_seconds: PositiveInt = 10
+    memory_mb: PositiveInt = 512
+    max_output_characters: PositiveInt = 20_000
+
+
+class Photogen(Record):
+    """The tool photogen: images, by any server that has OpenAI's images endpoint."""
+
+    type: Literal["photogen"] = "photogen"
+    base_url: Text
+    model: Text | None = None
+    api_key_env: Text | None = None
+    size: Text | None = None
+    """For example 1024x1024; null: as the server has it."""
+
+
+class KnowledgeSearch(Record):
+    """The tool knowledge_search: the passages of the session's documents that answer a question."""
+
+    type: Literal["knowledge_search"] = "knowledge_search"
+    max_results: PositiveInt = 5
+
+
+Provider = Annotated[
+    McpServer
+    | HttpFunctions
+    | PythonFunctions
+    | BraveSearch
+    | WolframAlpha
+    | CodeInterpreter
+    | Photogen
+    | KnowledgeSearch,
+    Field(discriminator="type"),
+]
+
+
+class ToolGroupConfig(Record):
+    """A tool group: `conf/toolgroup/<name>.yaml`."""
+
+    toolgroup_id: Identifier
+    """What agents name, with or without `/tool` behind it."""
+    provider: Provider
+    timeout_seconds: Seconds = 30.0
+    """For one call; the model is told when it is over."""

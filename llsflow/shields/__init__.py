@@ -1,0 +1,1 @@
+"""Shields: what looks at what comes in and what goes out."""
