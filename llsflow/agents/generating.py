@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -16,10 +15,6 @@ from llsflow.schema.inference import StopReason, ToolCall
 
 if TYPE_CHECKING:
     import httpx
-
-
-CLOSING_SECONDS = 5.0
-"""Longest wait for connections to be closed."""
 
 
 @dataclass
@@ -81,7 +76,6 @@ class Channels:
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[Channel, httpx.AsyncClient]] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
 
     @asynccontextmanager
     async def stream(self, model: RemoteModel, body: Mapping[str, Any]) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -93,7 +87,6 @@ class Channels:
         """
         key = model.endpoint.model_dump_json(exclude={"model"})
         if key not in self._open:
-            self._loop = asyncio.get_running_loop()
             channel = Channel(model.endpoint)
             self._open[key] = (channel, channel.open())
         channel, client = self._open[key]
@@ -108,8 +101,3 @@ class Channels:
         while self._open:
             _, (_, client) = self._open.popitem()
             await client.aclose()
-
-    def close_from_outside(self) -> None:
-        """Close them from another thread, where the event loop still runs."""
-        if self._loop is not None and self._loop.is_running():
-            asyncio.run_coroutine_threadsafe(self.close(), self._loop).result(CLOSING_SECONDS)

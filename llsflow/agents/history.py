@@ -37,14 +37,13 @@ def steps_of(turn: StoredTurn) -> list[Step]:
     return [_step.validate_python(step) for step in turn.steps]
 
 
-def messages(earlier: Sequence[StoredTurn], current: StoredTurn, form: ToolPromptFormat | None) -> list[Wire]:
-    """Return the messages after the system's, in their order.
+def of_earlier(earlier: Sequence[StoredTurn], form: ToolPromptFormat | None) -> list[Wire]:
+    """Return the messages of the turns before, in their order.
 
     A turn that failed before the model said anything is left out: it is as if it had not been asked.
 
     Args:
         earlier: the session's turns before this one.
-        current: the turn under way.
         form: how calls stand in the text; null: the protocol carries them.
     """
     said = [turn for turn in earlier if any(step["step_type"] == StepType.INFERENCE for step in turn.steps)]
@@ -52,7 +51,12 @@ def messages(earlier: Sequence[StoredTurn], current: StoredTurn, form: ToolPromp
     for turn in said:
         found += _turn(turn, form, with_context=False)
         found += [_answer(call.call_id, NEVER_ANSWERED) for call in waiting(steps_of(turn))]
-    return [*found, *_turn(current, form, with_context=True)]
+    return found
+
+
+def of_current(turn: StoredTurn, form: ToolPromptFormat | None) -> list[Wire]:
+    """Return the messages of the turn under way."""
+    return list(_turn(turn, form, with_context=True))
 
 
 def waiting(steps: Iterable[Step]) -> list[ToolCall]:

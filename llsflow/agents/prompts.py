@@ -196,6 +196,13 @@ def _definition(tool: ToolDef) -> dict[str, Any]:
     }
 
 
+def call_or(tools: Sequence[ToolDef], answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON schema of a call in the format `json`, or of an answer that keeps to a schema of its own."""
+    own = {key: value for key, value in answer.items() if key not in ("$defs", "definitions", "$schema", "$id")}
+    named = {key: answer[key] for key in ("$defs", "definitions") if key in answer}
+    return {"anyOf": [*call_schema(tools)["anyOf"], own], **named}
+
+
 def call_schema(tools: Sequence[ToolDef]) -> dict[str, Any]:
     """Return the JSON schema of a call of one of the tools in the format `json`."""
     return {

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from llsflow.agents import history
-from llsflow.agents.content import has_images
+from llsflow.agents import checks, history
 from llsflow.agents.documents import read_documents
 from llsflow.agents.generating import Channels
-from llsflow.agents.turn import Payload, Work, most_generations, run
+from llsflow.agents.toolbox import Toolbox
+from llsflow.agents.toolgroups import ToolGroups
+from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
-from llsflow.errors import ConfigError, ConflictError, Mistake, NotFoundError
+from llsflow.agents.work import Payload, Work, most_generations
+from llsflow.config.named import AGENTS, TOOLGROUPS
+from llsflow.errors import ConfigError, ConflictError, NotFoundError
 from llsflow.models.remote import RemoteModel
-from llsflow.schema.agents import (
-    AgentConfig,
-    CreateAgentTurnRequest,
-    ResumeAgentTurnRequest,
-    ToolExecutionStep,
-)
-from llsflow.schema.inference import ToolChoice, ToolConfig, ToolPromptFormat, ToolResponse, UserMessage
+from llsflow.schema.agents import AgentConfig, AgentToolGroup, CreateAgentTurnRequest, ResumeAgentTurnRequest
+from llsflow.schema.inference import ToolConfig
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import FetchConfig
 from llsflow.store import Store, StoredAgent, StoredSession, StoredTurn
 from llsflow.store.sessions import Sessions
+from llsflow.tools import ToolContext
+
+CONF_CREATED = datetime(1970, 1, 1, tzinfo=UTC)
+"""When agents of conf/agent were made: at no time of this server's."""
+
+CLOSING_SECONDS = 10.0
+"""Longest wait for programs and connections to be closed."""
 
 AT_ONCE = 64
 """Generations that the inference engine is asked for at the same time."""
@@ -44,39 +49,63 @@ class AgentsService:
     fetching: FetchConfig = field(default_factory=FetchConfig)
     """What documents by URL may be fetched."""
     channels: Channels = field(default_factory=Channels)
+    toolgroups: ToolGroups = field(default_factory=lambda: ToolGroups(TOOLGROUPS.find))
+    _loop: asyncio.AbstractEventLoop | None = None
 
-    def create(self, config: AgentConfig) -> str:
+    async def create(self, config: AgentConfig) -> str:
         """Make an agent, and return its id.
 
         Raises:
             ConfigError: everything in the configuration that cannot be done, at once.
             NotFoundError: there is no such model.
+            UnavailableError: what one of its tool groups needs is missing, or does not answer.
         """
-        model = self.model(config.model)
-        if mistakes := list(_mistakes(config, model)):
+        model = await asyncio.to_thread(self.model, config.model)
+        try:
+            toolbox, mistakes = await self._toolbox(config), []
+        except ConfigError as error:
+            toolbox, mistakes = Toolbox(config.client_tools or []), list(error.mistakes)
+        mistakes += checks.agent_mistakes(config, model, toolbox.names)
+        if mistakes:
             raise ConfigError(mistakes)
         agent_id = str(uuid.uuid4())
-        self.store.agents.create(StoredAgent(agent_id, config.model_dump(mode="json"), datetime.now(UTC)))
+        agent = StoredAgent(agent_id, config.model_dump(mode="json"), datetime.now(UTC))
+        await asyncio.to_thread(self.store.agents.create, agent)
         return agent_id
 
     def agent(self, agent_id: str) -> StoredAgent:
-        """Return an agent.
+        """Return an agent: one that was made, or a file of conf/agent.
 
         Raises:
             NotFoundError: there is none.
+            ConfigError: its file has mistakes, or leaves something open.
         """
         agent = self.store.agents.get(agent_id)
-        if agent is None:
-            raise NotFoundError(f"no agent {agent_id!r}")
-        return agent
+        if agent is not None:
+            return agent
+        try:
+            return _of_conf(agent_id, AGENTS.find(agent_id))
+        except NotFoundError:
+            raise NotFoundError(f"no agent {agent_id!r}") from None
+
+    def agents(self, start: int, limit: int | None) -> tuple[Sequence[StoredAgent], bool]:
+        """Return a page of the agents: the files of conf/agent, then those that were made, the oldest first."""
+        of_conf = [_of_conf(agent_id, config) for agent_id, config, _ in AGENTS.complete()]
+        first = of_conf[start:] if limit is None else of_conf[start : start + limit]
+        left = None if limit is None else limit - len(first)
+        made, more = self.store.agents.page(max(0, start - len(of_conf)), left)
+        return [*first, *made], more
 
     def delete(self, agent_id: str) -> None:
         """Remove an agent with its sessions.
 
         Raises:
             NotFoundError: there is none.
+            ConflictError: it is a file of conf/agent.
         """
         self.agent(agent_id)
+        if self.store.agents.get(agent_id) is None:
+            raise ConflictError(f"agent {agent_id!r} is a file of conf/agent: remove the file")
         for sessions in self._places():
             sessions.delete_of(agent_id)
         self.store.agents.delete(agent_id)
@@ -149,7 +178,9 @@ class AgentsService:
             ConflictError: another turn of the session is under way.
             UnavailableError: the inference engine does not answer.
         """
-        return run(await asyncio.to_thread(self._begun, agent_id, session_id, request))
+        config = await asyncio.to_thread(self.config, agent_id)
+        toolbox = await self._toolbox(config, request.toolgroups)
+        return run(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox))
 
     async def resume_turn(
         self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest
@@ -163,50 +194,81 @@ class AgentsService:
                 way.
             UnavailableError: the inference engine does not answer.
         """
-        work, responses = await asyncio.to_thread(self._resumed, agent_id, session_id, turn_id, request)
-        return run(work, responses)
+        config = await asyncio.to_thread(self.config, agent_id)
+        turn = await asyncio.to_thread(self.turn, agent_id, session_id, turn_id)
+        began = CreateAgentTurnRequest.model_validate(turn.request, extra="ignore")
+        toolbox = await self._toolbox(config, began.toolgroups)
+        work = await asyncio.to_thread(self._resumed, agent_id, turn, request, config, toolbox)
+        return run(work, request.tool_responses)
 
-    def _begun(self, agent_id: str, session_id: str, request: CreateAgentTurnRequest) -> Work:
-        config = self.config(agent_id)
+    async def close(self) -> None:
+        """End what turns have open: connections, programs."""
+        await self.toolgroups.close()
+        await self.channels.close()
+
+    def close_from_outside(self) -> None:
+        """Do the same from another thread, where the event loop of the turns still runs."""
+        if self._loop is not None and self._loop.is_running():
+            asyncio.run_coroutine_threadsafe(self.close(), self._loop).result(CLOSING_SECONDS)
+
+    async def _toolbox(self, config: AgentConfig, more: Sequence[AgentToolGroup] | None = None) -> Toolbox:
+        """Return an agent's tools, and those that a turn adds.
+
+        Raises:
+            ConfigError, UnavailableError: as `ToolGroups.toolbox`.
+        """
+        self._loop = asyncio.get_running_loop()
+        own = [(f"agent_config.toolgroups.{place}", group) for place, group in enumerate(config.toolgroups or ())]
+        added = [(f"toolgroups.{place}", group) for place, group in enumerate(more or ())]
+        if not own and not added:
+            return Toolbox(config.client_tools or [])
+        return await self.toolgroups.toolbox([*own, *added], config.client_tools or [])
+
+    def _begun(
+        self, agent_id: str, session_id: str, request: CreateAgentTurnRequest, config: AgentConfig, toolbox: Toolbox
+    ) -> Work:
         _, sessions = self.session(agent_id, session_id)
-        if mistakes := list(_request_mistakes(request, config, self.model(config.model))):
+        model = self.model(config.model)
+        mistakes = [*checks.agent_mistakes(config, model, toolbox.names)]
+        mistakes += checks.request_mistakes(request, config, model, toolbox.names)
+        if mistakes:
             raise ConfigError(mistakes)
         body = request.model_dump(mode="json", exclude={"stream", "documents"})
         body[history.DOCUMENTS] = read_documents(request.documents or (), self.fetching)
         turn = StoredTurn(str(uuid.uuid4()), session_id, body, datetime.now(UTC))
-        work = self._work(config, sessions, turn)
+        work = self._work(config, model, toolbox, sessions, turn)
         work.turn = sessions.begin(turn)
         work.earlier = [one for one in sessions.turns(session_id) if one.number < work.turn.number]
         return work
 
     def _resumed(
-        self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest
-    ) -> tuple[Work, Sequence[ToolResponse]]:
-        config = self.config(agent_id)
-        _, sessions = self.session(agent_id, session_id)
-        turn = self.turn(agent_id, session_id, turn_id)
-        if turn.status != "awaiting_input" and not _may_have_been_parsed(turn):
-            raise ConflictError(f"turn {turn_id!r} waits for no answers: it is {turn.status}")
-        if mistakes := list(_response_mistakes(turn, request.tool_responses)):
+        self, agent_id: str, turn: StoredTurn, request: ResumeAgentTurnRequest, config: AgentConfig, toolbox: Toolbox
+    ) -> Work:
+        _, sessions = self.session(agent_id, turn.session_id)
+        if turn.status != "awaiting_input" and not checks.may_have_been_parsed(turn):
+            raise ConflictError(f"turn {turn.turn_id!r} waits for no answers: it is {turn.status}")
+        if mistakes := list(checks.response_mistakes(turn, request.tool_responses)):
             raise ConfigError(mistakes)
         if turn.generations >= most_generations(config):
-            raise ConflictError(f"turn {turn_id!r} has had its {turn.generations} generations: begin another")
-        work = self._work(config, sessions, turn)
-        sessions.resume(session_id, turn_id, turn.status)
-        every = sessions.turns(session_id)
-        work.turn = next(one for one in every if one.turn_id == turn_id)
+            raise ConflictError(f"turn {turn.turn_id!r} has had its {turn.generations} generations: begin another")
+        work = self._work(config, self.model(config.model), toolbox, sessions, turn)
+        sessions.resume(turn.session_id, turn.turn_id, turn.status)
+        every = sessions.turns(turn.session_id)
+        work.turn = next(one for one in every if one.turn_id == turn.turn_id)
         work.earlier = [one for one in every if one.number < work.turn.number]
-        return work, request.tool_responses
+        return work
 
-    def _work(self, config: AgentConfig, sessions: Sessions, turn: StoredTurn) -> Work:
-        model = self.model(config.model)
-        asked = ToolConfig.model_validate(turn.request.get("tool_config") or _tool_config(config))
+    def _work(
+        self, config: AgentConfig, model: ModelConfig, toolbox: Toolbox, sessions: Sessions, turn: StoredTurn
+    ) -> Work:
+        asked = ToolConfig.model_validate(turn.request.get("tool_config") or checks.tool_config_of(config))
         return Work(
             config=config,
             tool_config=asked,
-            tools=config.client_tools or [],
+            toolbox=toolbox,
+            context=ToolContext(turn.session_id, _nothing),
             model=RemoteModel.of(model) if model.endpoint else self._of_engine(model),
-            form=asked.tool_prompt_format or (None if model.endpoint else ToolPromptFormat.JSON),
+            form=checks.form_of(asked, model),
             earlier=(),
             turn=turn,
             sessions=sessions,
@@ -221,84 +283,9 @@ class AgentsService:
         return self.store.sessions, self.store.unkept_sessions
 
 
-def _tool_config(config: AgentConfig) -> ToolConfig:
-    """Return how an agent's tools are offered: by tool_config, else by the two older fields."""
-    if config.tool_config:
-        return config.tool_config
-    return ToolConfig(tool_choice=config.tool_choice or ToolChoice.AUTO, tool_prompt_format=config.tool_prompt_format)
+def _of_conf(agent_id: str, config: AgentConfig) -> StoredAgent:
+    return StoredAgent(agent_id, config.model_dump(mode="json"), CONF_CREATED)
 
 
-def _mistakes(config: AgentConfig, model: ModelConfig) -> Iterator[Mistake]:
-    if model.model_type != "llm":
-        yield Mistake("model", f"{config.model!r} ranks and writes no text: an agent takes a model of model_type llm")
-    for name in ("toolgroups", "input_shields", "output_shields"):
-        if getattr(config, name):
-            yield Mistake(f"agent_config.{name}", "not available yet: leave it out, or take client_tools")
-    names = [tool.name for tool in config.client_tools or ()]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield Mistake("agent_config.client_tools", f"{name!r} is there twice: name each tool once")
-    for name in ("tool_choice", "tool_prompt_format") if config.tool_config else ():
-        older, newer = getattr(config, name), getattr(config.tool_config, name)
-        if older is not None and older != newer:
-            yield Mistake(f"agent_config.{name}", f"is {older}, and tool_config says {newer}: leave it out")
-    yield from _choice_mistakes("agent_config.tool_config.tool_choice", _tool_config(config), names)
-
-
-def _choice_mistakes(where: str, config: ToolConfig, names: Sequence[str]) -> Iterator[Mistake]:
-    choice = config.tool_choice
-    if choice in (None, ToolChoice.AUTO, ToolChoice.NONE):
-        return
-    if choice == ToolChoice.REQUIRED and not names:
-        yield Mistake(where, "is required, and the agent has no tools: leave it out")
-    elif choice != ToolChoice.REQUIRED and choice not in names:
-        known = ", ".join(["auto", "required", "none", *names])
-        yield Mistake(where, f"found {choice!r}, allowed: {known}")
-
-
-def _request_mistakes(request: CreateAgentTurnRequest, config: AgentConfig, model: ModelConfig) -> Iterator[Mistake]:
-    if not request.messages:
-        yield Mistake("messages", "is empty: say something")
-    if request.toolgroups:
-        yield Mistake("toolgroups", "not available yet: leave it out")
-    if request.documents and not any(isinstance(message, UserMessage) for message in request.messages):
-        yield Mistake("documents", "go with a user message: send one")
-    for number, message in enumerate(request.messages):
-        if isinstance(message, UserMessage) and not model.endpoint and has_images(message.content):
-            yield Mistake(f"messages.{number}.content", f"the model {config.model!r} sees no images: send text")
-    if request.tool_config:
-        names = [tool.name for tool in config.client_tools or ()]
-        yield from _choice_mistakes("tool_config.tool_choice", request.tool_config, names)
-
-
-def _may_have_been_parsed(turn: StoredTurn) -> bool:
-    """Return whether a turn ended in text that the caller may have read calls from, as ReAct agents do."""
-    said = turn.output_message or {}
-    return turn.status == "completed" and bool(said.get("content")) and not said.get("tool_calls")
-
-
-def _response_mistakes(turn: StoredTurn, responses: Sequence[ToolResponse]) -> Iterator[Mistake]:
-    waiting = {call.call_id: call for call in history.waiting(history.steps_of(turn))}
-    given = [response.call_id for response in responses]
-    answered = {
-        response.call_id
-        for step in history.steps_of(turn)
-        if isinstance(step, ToolExecutionStep)
-        for response in step.tool_responses
-    }
-    for number, response in enumerate(responses):
-        where = f"tool_responses.{number}.call_id"
-        if response.call_id in answered:
-            yield Mistake(where, f"{response.call_id!r} was answered already")
-        elif response.call_id not in waiting and turn.status == "awaiting_input":
-            known = ", ".join(waiting)
-            yield Mistake(where, f"{response.call_id!r} is no call of this turn; it waits for {known}")
-        elif given.index(response.call_id) != number:
-            yield Mistake(where, f"{response.call_id!r} is answered twice: answer each call once")
-        elif response.call_id in waiting and response.tool_name != waiting[response.call_id].tool_name:
-            called = waiting[response.call_id].tool_name
-            yield Mistake(f"tool_responses.{number}.tool_name", f"found {response.tool_name!r}, allowed: {called!r}")
-    if not responses:
-        yield Mistake("tool_responses", "is empty: answer the calls")
-    missing = [call_id for call_id in waiting if call_id not in given]
-    if missing:
-        yield Mistake("tool_responses", f"{', '.join(missing)} is not answered: answer every call at once")
+async def _nothing(query: str, most: int) -> Sequence[str]:
+    return []

@@ -66,20 +66,20 @@ def _page(request: Request, data: list[Record], start: int, limit: int | None, *
 
 @router.get("/v1alpha/agents", **published(PaginatedResponse, query=PAGE, says="A page of agents."))
 def list_agents(request: Request, services: Server, page: Annotated[PageQuery, Depends(taken(PageQuery))]) -> Response:
-    """List the agents, in the order in which they were made."""
+    """List the agents: those of conf/agent, then the others in the order in which they were made."""
     from llsflow.agents.views import agent_view
 
     start = page.start_index or 0
-    found, more = services.store.agents.page(start, page.limit)
+    found, more = services.agents.agents(start, page.limit)
     return _page(request, [agent_view(agent) for agent in found], start, page.limit, more=more)
 
 
 @router.post("/v1alpha/agents", **published(AgentCreateResponse, takes=CreateAgentRequest, says="The new agent's id."))
-def create_agent(
+async def create_agent(
     services: Server, body: Annotated[CreateAgentRequest, Depends(taken(CreateAgentRequest, bare="agent_config"))]
 ) -> Response:
     """Make an agent; what its model or this server cannot do is refused now, not in a turn."""
-    return reply(AgentCreateResponse(agent_id=services.agents.create(body.agent_config)))
+    return reply(AgentCreateResponse(agent_id=await services.agents.create(body.agent_config)))
 
 
 @router.get(AGENT, **published("Agent", says="The agent."))

@@ -77,7 +77,7 @@ def create_app(services: Services) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
     if app.state.services.agents:
-        await app.state.services.agents.channels.close()
+        await app.state.services.agents.close()
 
 
 async def _misdirected(request: Request, error: HTTPException) -> Response:

@@ -68,7 +68,7 @@ class Services:
     def close(self) -> None:
         """End what was started for the endpoints."""
         self.aside.close()
-        self.agents.channels.close_from_outside()
+        self.agents.close_from_outside()
 
 
 # async, so that FastAPI does not hand so little to another thread

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 import time
@@ -12,26 +11,14 @@ from typing import Any
 
 import httpcore
 
+from llsflow.data.addresses import is_public
+
 IDLE_SECONDS = 30.0
 """A server that says nothing for so long is given up."""
-
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class RefusedError(Exception):
     """The address is not one to connect to."""
-
-
-def is_public(address: str) -> bool:
-    """Return whether an IP address is of the public internet, also where it carries another address inside."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv6Address):
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if inner is None and ip in _NAT64:
-            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if inner is not None:
-            return is_public(str(inner))
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 def addresses_of(host: str, port: int, *, anywhere: bool) -> list[str]:

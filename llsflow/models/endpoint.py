@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import os
 import random
@@ -12,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from llsflow.data.addresses import is_here
 from llsflow.errors import NotFoundError, UnavailableError
 from llsflow.models.generation import Finish
 from llsflow.models.protocol import NOT_A_NUMBER, OUT_OF_MEMORY
@@ -108,8 +108,7 @@ class Channel:
             headers={"Authorization": f"Bearer {key}"} if key else None,
             timeout=self.endpoint.timeout_seconds,
             limits=httpx.Limits(max_connections=self.endpoint.at_once),
-            # an address of this machine is never reached through a proxy
-            trust_env=not _is_here(httpx.URL(self.endpoint.base_url).host),
+            trust_env=not is_here(httpx.URL(self.endpoint.base_url).host),
         )
 
     async def ask(self, client: httpx.AsyncClient, operation: Operation[T], body: Mapping[str, Any], called: str) -> T:
@@ -257,10 +256,3 @@ def _retry_after(response: httpx.Response) -> float | None:
         return min(LONGEST_WAIT_SECONDS, max(0.0, float(response.headers["retry-after"])))
     except (KeyError, ValueError):  # a date is rare here: the usual pause does
         return None
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

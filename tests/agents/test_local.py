@@ -60,10 +60,9 @@ def config(**changes: Any) -> AgentConfig:
 
 
 def test_what_must_be_a_call_is_one_and_the_turn_goes_on_with_its_answer(agents: AgentsService) -> None:
-    agent_id = agents.create(config(tool_config={"tool_choice": "required"}))
-    session_id = agents.begin_session(agent_id, "sums")
-
     async def talk() -> tuple[Any, Any]:
+        agent_id = await agents.create(config(tool_config={"tool_choice": "required"}))
+        session_id = agents.begin_session(agent_id, "sums")
         request = CreateAgentTurnRequest.model_validate({"messages": [{"role": "user", "content": "41 and 1?"}]})
         *_, waiting = [event async for event in await agents.begin_turn(agent_id, session_id, request)]
         (call,) = waiting.turn.output_message.tool_calls  # type: ignore[attr-defined]
@@ -71,7 +70,7 @@ def test_what_must_be_a_call_is_one_and_the_turn_goes_on_with_its_answer(agents:
         resume = ResumeAgentTurnRequest.model_validate({"tool_responses": [answer]})
         turn_id = waiting.turn.turn_id  # type: ignore[attr-defined]
         *_, ended = [event async for event in await agents.resume_turn(agent_id, session_id, turn_id, resume)]
-        await agents.channels.close()
+        await agents.close()
         return waiting, ended
 
     waiting, ended = asyncio.run(talk())

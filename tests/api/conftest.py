@@ -24,6 +24,8 @@ from llsflow.jobs.requests import known_model
 from llsflow.schema.server import ServerConfig
 from llsflow.store import Store
 from tests.api.jobs import WrittenJobs
+from tests.api.talks import ANSWERS, says
+from tests.scripted import Scripted, scripted
 
 
 @dataclass
@@ -124,3 +126,13 @@ def register(
         "source": {"type": "rows", "rows": ROWS if rows is None else rows},
     }
     return http.post("/v1beta/datasets", json=body)
+
+
+@pytest.fixture
+def script(served: Served) -> Iterator[Scripted]:
+    """A model behind an endpoint, under the name `there`."""
+    with scripted(says(ANSWERS)) as found:
+        folder = Path("conf/model")
+        folder.mkdir(parents=True)
+        (folder / "there.yaml").write_text(f"model_id: there\nendpoint:\n  base_url: {found.url}\n  retries: 0\n")
+        yield found

@@ -5,84 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from llama_stack_client import BadRequestError, ConflictError, LlamaStackClient, NotFoundError
+from llama_stack_client import BadRequestError, ConflictError, NotFoundError
 
 from tests.api.conftest import Served
 from tests.api.errors import assert_error
-from tests.scripted import Answer, Scripted, scripted
-
-ADD = {
-    "name": "add",
-    "description": "Adds two numbers.",
-    "input_schema": {"type": "object", "properties": {"x": {"type": "number"}}, "required": ["x"]},
-}
-CALL = Answer(calls=[("add", '{"x": 41}')])
-
-
-def says(answers: dict[str, Any]) -> Callable[[dict[str, Any], int], Any]:
-    """Return what answers by the last message: its text, or what its role is."""
-
-    def say(body: dict[str, Any], _: int) -> Any:
-        last = body["messages"][-1]
-        return answers.get(str(last["content"]), answers.get(last["role"], "a fine answer"))
-
-    return say
-
-
-ANSWERS: dict[str, Any] = {"please add": CALL, "tool": "it is 42"}
-
-
-@pytest.fixture
-def script(served: Served) -> Iterator[Scripted]:
-    """A model behind an endpoint, under the name `there`."""
-    with scripted(says(ANSWERS)) as found:
-        folder = Path("conf/model")
-        folder.mkdir(parents=True)
-        (folder / "there.yaml").write_text(f"model_id: there\nendpoint:\n  base_url: {found.url}\n  retries: 0\n")
-        yield found
-
-
-class Talk:
-    """An agent and a session with it."""
-
-    def __init__(self, client: LlamaStackClient, **config: Any) -> None:
-        self.agents: Any = client.alpha.agents
-        self.agent_id = self.agents.create(
-            agent_config={"model": "there", "instructions": "Be brief.", **config}
-        ).agent_id
-        self.session_id = self.agents.session.create(self.agent_id, session_name="sums").session_id
-
-    def say(self, text: str, **more: Any) -> Any:
-        return self.agents.turn.create(
-            self.session_id, agent_id=self.agent_id, messages=[{"role": "user", "content": text}], **more
-        )
-
-    def stream(self, text: str, **more: Any) -> list[Any]:
-        return [chunk.event.payload for chunk in self.say(text, stream=True, **more)]
-
-    def resume(self, turn_id: str, responses: list[dict[str, Any]], **more: Any) -> Any:
-        return self.agents.turn.resume(
-            turn_id, agent_id=self.agent_id, session_id=self.session_id, tool_responses=responses, **more
-        )
-
-    @property
-    def session(self) -> Any:
-        return self.agents.session.retrieve(self.session_id, agent_id=self.agent_id)
-
-
-def talk(served: Served, script: Scripted, **config: Any) -> Talk:
-    assert script.url
-    return Talk(served.client, **config)
-
-
-def kinds(payloads: list[Any]) -> list[str]:
-    return [payload.event_type for payload in payloads]
+from tests.api.talks import ADD, ANSWERS, CALL, Talk, answer, kinds, talk
+from tests.scripted import Answer, Scripted
 
 
 def test_agents_are_made_listed_and_removed(served: Served, script: Scripted) -> None:
@@ -249,10 +181,6 @@ def test_documents_that_cannot_be_read_are_refused_together(served: Served, scri
     assert one.session.turns == []
 
 
-def answer(call: Any, content: str = "42") -> dict[str, Any]:
-    return {"call_id": call.call_id, "tool_name": call.tool_name, "content": content}
-
-
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_callers_tool_pauses_the_turn_until_it_is_answered(served: Served, script: Scripted, stream: bool) -> None:
     one = talk(served, script, client_tools=[ADD])
@@ -414,8 +342,7 @@ def test_fields_of_the_configuration_reach_the_model(served: Served, script: Scr
     [
         ({"model": "nope"}, "no model 'nope'"),
         ({"model": "bm25"}, "ranks and writes no text"),
-        ({"toolgroups": ["builtin::rag"]}, "toolgroups: not available yet"),
-        ({"input_shields": ["s"]}, "input_shields: not available yet"),
+        ({"toolgroups": ["nope"]}, "agent_config.toolgroups.0: no tool group 'nope'; known: builtin::rag, calculator"),
         ({"client_tools": [ADD, ADD]}, "'add' is there twice"),
         ({"tool_config": {"tool_choice": "add"}}, "found 'add', allowed: auto, required, none"),
         ({"tool_config": {"tool_choice": "required"}}, "the agent has no tools"),

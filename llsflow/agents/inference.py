@@ -1,0 +1,138 @@
+"""One step in which the model speaks: its text as it comes, the calls in it, and what it was given."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from typing import Any
+
+from llsflow.agents import history, prompts
+from llsflow.agents.generating import Said
+from llsflow.agents.prompts import FORMATS, MalformedCallError
+from llsflow.agents.work import Payload, Work
+from llsflow.models.protocol import request_body
+from llsflow.schema.agents import (
+    AgentTurnResponseStepProgressPayload,
+    AgentTurnResponseStepStartPayload,
+    InferenceStep,
+    StepType,
+)
+from llsflow.schema.inference import (
+    CompletionMessage,
+    ContentDelta,
+    JsonSchemaResponseFormat,
+    ResponseFormat,
+    StopReason,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallParseStatus,
+    ToolChoice,
+    ToolPromptFormat,
+)
+from llsflow.schema.sampling import SamplingParams
+
+
+async def infer(work: Work) -> AsyncGenerator[Payload]:
+    """Have the model speak once, and yield the events of it.
+
+    Raises:
+        ValueError, LlsflowError: it does not answer.
+    """
+    step_id, began = str(uuid.uuid4()), datetime.now(UTC)
+    yield AgentTurnResponseStepStartPayload(step_type=StepType.INFERENCE, step_id=step_id, metadata={})
+
+    def progress(delta: ContentDelta) -> Payload:
+        return AgentTurnResponseStepProgressPayload(step_type=StepType.INFERENCE, step_id=step_id, delta=delta)
+
+    form = work.form_now if work.offers_tools else None
+    said, held = Said(), _Held(form)
+    async with work.channels.stream(work.model, _body(work)) as events:
+        async for event in events:
+            text, of_calls = said.take(event)
+            for delta in (held.take(text), _partial(of_calls)):
+                if delta is not None:
+                    yield progress(delta)
+    work.generations += 1
+    work.tokens[step_id] = said.tokens
+    calls, text = list(said.calls.values()), said.text
+    if held.holds:
+        calls, text = _read(work, said, form)
+        if not calls:
+            yield progress(TextDelta(text=text))
+    for call in calls:
+        readable = work.toolbox.problem(call) is None
+        status = ToolCallParseStatus.SUCCEEDED if readable else ToolCallParseStatus.FAILED
+        yield progress(ToolCallDelta(tool_call=call, parse_status=status))
+    reason = said.stop_reason
+    if reason is not StopReason.OUT_OF_TOKENS and calls:
+        reason = StopReason.END_OF_MESSAGE
+    work.said = CompletionMessage(content=text, stop_reason=reason, tool_calls=calls)
+    step = InferenceStep(
+        turn_id=work.turn.turn_id,
+        step_id=step_id,
+        started_at=began,
+        completed_at=datetime.now(UTC),
+        model_response=work.said,
+    )
+    yield await work.keep(step, work.generations)
+
+
+class _Held:
+    """Text that may be a call, which is told as such and not as an answer."""
+
+    def __init__(self, form: ToolPromptFormat | None) -> None:
+        self.form = form
+        self.begin = ""
+        self.holds = False
+
+    def take(self, text: str) -> ContentDelta | None:
+        """Return how more of the text is told."""
+        if not text:
+            return None
+        if self.form is not None and not self.begin.strip():
+            self.begin += text
+            self.holds = bool(self.begin.strip()) and FORMATS[self.form].starts(self.begin.strip())
+        return _partial(text) if self.holds else TextDelta(text=text)
+
+
+def _partial(text: str) -> ContentDelta | None:
+    return ToolCallDelta(tool_call=text, parse_status=ToolCallParseStatus.IN_PROGRESS) if text else None
+
+
+def _read(work: Work, said: Said, form: ToolPromptFormat | None) -> tuple[list[ToolCall], str]:
+    """Return the calls that a text is, and what text is left: all of it where it is none."""
+    assert form is not None  # noqa: S101 - text is held back only then
+    if said.finish == "length":
+        return [], said.text
+    try:
+        calls = prompts.read_calls(said.text, form)
+    except MalformedCallError as error:
+        return [ToolCall(call_id=f"call_{uuid.uuid4().hex[:24]}", tool_name="", arguments=str(error))], said.text
+    if work.config.response_format and any(call.tool_name not in work.toolbox.names for call in calls or ()):
+        return [], said.text  # an answer of that format which happens to have a name
+    return (calls, "") if calls else ([], said.text)
+
+
+def _body(work: Work) -> dict[str, Any]:
+    """Return the request of a generation."""
+    config, offered = work.config, work.toolbox.definitions if work.offers_tools else ()
+    said = [*work.before, *history.of_current(work.turn, work.form)]
+    system = prompts.system_message(config.instructions, offered, work.tool_config, work.form_now)
+    every = [*([{"role": "system", "content": system}] if system else []), *said]
+    must = work.must_call
+    wanted: ResponseFormat | None = config.response_format
+    if work.form is not None and must:
+        tools = [tool for tool in offered if must in (ToolChoice.REQUIRED, tool.name)]
+        wanted = JsonSchemaResponseFormat(json_schema=prompts.call_schema(tools))
+    elif work.form is not None and offered and isinstance(wanted, JsonSchemaResponseFormat):
+        wanted = JsonSchemaResponseFormat(json_schema=prompts.call_or(offered, wanted.json_schema))
+    body = request_body(work.model.name, every, config.sampling_params or SamplingParams(), None, wanted)
+    body["stream_options"] = {"include_usage": True}
+    if work.form is None and offered:
+        body["tools"] = prompts.native(offered)
+        if must:
+            named = {"type": "function", "function": {"name": must}}
+            body["tool_choice"] = "required" if must == ToolChoice.REQUIRED else named
+    return body

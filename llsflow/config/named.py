@@ -1,0 +1,100 @@
+"""Groups whose files are records that something names, by their id or by the file: tool groups, shields, agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic
+
+from llsflow.config.check import RecordT
+from llsflow.config.files import read_document
+from llsflow.config.folders import Folders, shown
+from llsflow.config.report import MISSING, Report, dotted
+from llsflow.config.standing import load_standing
+from llsflow.errors import ConfigError, Mistake, NotFoundError
+from llsflow.schema.agents import AgentConfig
+from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.shields import ShieldConfig
+from llsflow.schema.toolgroups import ToolGroupConfig
+
+
+@dataclass(frozen=True)
+class Named(Generic[RecordT]):
+    """One such group."""
+
+    group: str
+    record: type[RecordT]
+    noun: str
+    key: str | None = None
+    """Of the id in the file; null: the file's name is the id."""
+
+    def find(self, name: str, config_dir: Path | None = None) -> RecordT:
+        """Return the record of that id or file.
+
+        Raises:
+            NotFoundError: there is none.
+            ConfigError: every mistake in its file, each with its place; or what it leaves open.
+        """
+        folders = Folders.at(config_dir)
+        stems = {self._id(folders, stem): stem for stem in reversed(folders.options(self.group))}
+        stem = stems.get(name) or (name if name in stems.values() else None)
+        if stem is None:
+            known = ", ".join(sorted(stems)) or "none"
+            raise NotFoundError(f"no {self.noun} {name!r}{did_you_mean(name, stems)}; known: {known}")
+        path = folders.find(f"{self.group}/{stem}")
+        assert path is not None  # noqa: S101 - it was listed
+        stat = path.stat()
+        record = _load(self, stem, folders, (path, stat.st_mtime_ns, stat.st_size))
+        assert isinstance(record, self.record)  # noqa: S101 - for the type checker
+        return record
+
+    def complete(self, config_dir: Path | None = None) -> Iterator[tuple[str, RecordT, Path]]:
+        """Yield the id, the record and the file of each that leaves nothing open and has no mistake, by file name."""
+        folders = Folders.at(config_dir)
+        for stem in folders.options(self.group):
+            path = folders.find(f"{self.group}/{stem}")
+            try:
+                record = self.find(stem, config_dir)
+            except ConfigError:
+                continue  # told to who names it
+            if path is not None:
+                yield self._id(folders, stem), record, path
+
+    def _id(self, folders: Folders, stem: str) -> str:
+        path = folders.find(f"{self.group}/{stem}")
+        if self.key is None or path is None:
+            return stem
+        stat = path.stat()
+        return _value((path, stat.st_mtime_ns, stat.st_size), self.key) or stem
+
+
+TOOLGROUPS = Named("toolgroup", ToolGroupConfig, "tool group", "toolgroup_id")
+SHIELDS = Named("shield", ShieldConfig, "shield", "shield_id")
+AGENTS = Named("agent", AgentConfig, "agent")
+
+
+@lru_cache(maxsize=256)
+def _value(version: tuple[Path, int, int], key: str) -> str | None:
+    """Return a text of a file (its path, time of change and size)."""
+    found = read_document(version[0], Report()).values.get(key)
+    return found if isinstance(found, str) else None
+
+
+@lru_cache(maxsize=256)
+def _load(named: Named[Any], stem: str, folders: Folders, version: tuple[Path, int, int]) -> Any:
+    if opened := list(_open(read_document(version[0], Report()).values)):
+        message = f"leaves {', '.join(opened)} open: write a file of your own under conf/{named.group} that says it"
+        raise ConfigError([Mistake(shown(version[0]), message)])
+    report = Report()
+    record = load_standing(named.record, f"{named.group}/{stem}", [], folders, report, noun=f"a {named.noun}")
+    if report.found or record is None:
+        raise ConfigError(report.mistakes())
+    return record
+
+
+def _open(value: Any, loc: tuple[str | int, ...] = ()) -> Iterator[str]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield from [dotted((*loc, key))] if item == MISSING else _open(item, (*loc, key))

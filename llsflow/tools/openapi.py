@@ -1,0 +1,147 @@
+"""Operations of an OpenAPI document as functions.
+
+Source: spec.openapis.org/oas/v3.1.0, Paths Object, Operation Object, Parameter Object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llsflow.config.folders import CONF_SCHEME, resolve_conf_uri
+from llsflow.errors import ConfigError, Mistake
+from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.toolgroups import HttpFunction
+
+METHODS = ("get", "post", "put", "patch", "delete")
+DEEPEST = 30
+"""References within references that are followed."""
+
+
+def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunction]:
+    """Return the operations of a document, or those of them that are named.
+
+    Parameters of the path and the query are arguments, and the properties of a body of JSON beside them.
+
+    Raises:
+        ConfigError: it cannot be read, names no such operation, or an operation takes what cannot be sent: every
+            mistake at once.
+    """
+    document = _read(place)
+    if not str(document.get("openapi", "")).startswith("3."):
+        raise ConfigError([Mistake("provider.openapi", f"{place} is no OpenAPI 3 document: its key openapi says 3.x")])
+    found: dict[str, HttpFunction] = {}
+    mistakes: list[Mistake] = []
+    for operation_id, path, method, operation in _operations(document):
+        if operations is not None and operation_id not in operations:
+            continue
+        try:
+            found[operation_id] = _function(document, operation_id, path, method, operation)
+        except ValueError as error:
+            mistakes.append(Mistake("provider.openapi", f"{operation_id}: {error}"))
+    known = [operation_id for operation_id, *_ in _operations(document)]
+    for number, name in enumerate(operations or ()):
+        if name not in known:
+            message = f"no operationId {name!r}{did_you_mean(name, known)}; known: {', '.join(known) or 'none'}"
+            mistakes.append(Mistake(f"provider.operations.{number}", message))
+    if mistakes:
+        raise ConfigError(mistakes)
+    return list(found.values())
+
+
+def _read(place: str) -> Mapping[str, Any]:
+    import yaml
+
+    path = resolve_conf_uri(place) if place.startswith(CONF_SCHEME) else Path(place).expanduser()
+    try:
+        document = yaml.safe_load(path.read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError([Mistake("provider.openapi", f"{place} cannot be read: {error}")]) from None
+    if not isinstance(document, dict):
+        raise ConfigError([Mistake("provider.openapi", f"{place} is no OpenAPI document: it holds no mapping")])
+    return document
+
+
+def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    for path, item in (document.get("paths") or {}).items():
+        for method in METHODS:
+            operation = item.get(method) if isinstance(item, dict) else None
+            if isinstance(operation, dict) and operation.get("operationId"):
+                shared = item.get("parameters") or []
+                yield (
+                    str(operation["operationId"]),
+                    str(path),
+                    method,
+                    {**operation, "parameters": [*shared, *(operation.get("parameters") or [])]},
+                )
+
+
+def _function(
+    document: Mapping[str, Any], name: str, path: str, method: str, operation: Mapping[str, Any]
+) -> HttpFunction:
+    properties: dict[str, Any] = {}
+    required: list[str] = []
+    for given in operation["parameters"]:
+        parameter = _resolved(document, given)
+        if parameter.get("in") not in ("path", "query"):
+            if parameter.get("required"):
+                raise ValueError(f"the parameter {parameter.get('name')!r} goes into the {parameter.get('in')}")
+            continue
+        if parameter["in"] == "query" and method not in ("get", "delete"):
+            raise ValueError(f"the parameter {parameter['name']!r} goes into the query of a {method.upper()}")
+        schema = dict(_resolved(document, parameter.get("schema") or {}))
+        properties[parameter["name"]] = {**schema, **_described(parameter)}
+        if parameter.get("required"):
+            required.append(parameter["name"])
+    body = _body(document, operation)
+    clash = sorted({*properties} & {*body.get("properties", ())})
+    if clash:
+        raise ValueError(f"{', '.join(clash)} is both a parameter and in the body")
+    schema = {
+        "type": "object",
+        "properties": {**properties, **body.get("properties", {})},
+        "required": [*required, *body.get("required", ())],
+        "additionalProperties": body.get("additionalProperties", False),
+    }
+    described = " ".join(str(operation[key]) for key in ("summary", "description") if operation.get(key))
+    return HttpFunction.model_validate(
+        {"name": name, "description": described, "method": method.upper(), "path": path, "input_schema": schema}
+    )
+
+
+def _described(parameter: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": parameter["description"]} if parameter.get("description") else {}
+
+
+def _body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not operation.get("requestBody"):
+        return {}
+    content = _resolved(document, operation["requestBody"]).get("content") or {}
+    if "application/json" not in content:
+        raise ValueError(f"its body is {', '.join(content) or 'nothing'}: application/json is sent")
+    schema: dict[str, Any] = _resolved(document, content["application/json"].get("schema") or {})
+    if schema.get("type") != "object":
+        raise ValueError("its body is no object")
+    return schema
+
+
+def _resolved(document: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
+    """Return a value with what it refers to within the document put in its place."""
+    if depth > DEEPEST:
+        raise ValueError("its schema refers to itself")
+    if isinstance(value, list):
+        return [_resolved(document, one, depth + 1) for one in value]
+    if not isinstance(value, dict):
+        return value
+    if isinstance(reference := value.get("$ref"), str):
+        found: Any = document
+        if not reference.startswith("#/"):
+            raise ValueError(f"{reference!r} refers to another document")
+        for part in reference[2:].split("/"):
+            key = part.replace("~1", "/").replace("~0", "~")
+            if not isinstance(found, dict) or key not in found:
+                raise ValueError(f"{reference!r} leads nowhere")
+            found = found[key]
+        return _resolved(document, found, depth + 1)
+    return {key: _resolved(document, one, depth + 1) for key, one in value.items()}
