@@ -128,7 +128,7 @@ def _body(work: Work) -> dict[str, Any]:
         wanted = JsonSchemaResponseFormat(json_schema=prompts.call_schema(tools))
     elif work.form is not None and offered and isinstance(wanted, JsonSchemaResponseFormat):
         wanted = JsonSchemaResponseFormat(json_schema=prompts.call_or(offered, wanted.json_schema))
-    body = request_body(work.model.name, every, config.sampling_params or SamplingParams(), None, wanted)
+    body = request_body(work.model.name, every, config.sampling_params or SamplingParams(), work.seed, wanted)
     body["stream_options"] = {"include_usage": True}
     if work.form is None and offered:
         body["tools"] = prompts.native(offered)

@@ -287,5 +287,5 @@ def _of_conf(agent_id: str, config: AgentConfig) -> StoredAgent:
     return StoredAgent(agent_id, config.model_dump(mode="json"), CONF_CREATED)
 
 
-async def _nothing(query: str, most: int) -> Sequence[str]:
+async def _nothing(_query: str, _most: int) -> Sequence[str]:
     return []

@@ -52,6 +52,8 @@ class Work:
     sessions: Sessions
     channels: Channels
     view: Callable[[StoredTurn], Turn]
+    seed: int | None = None
+    """Of what is drawn; null: the model's choice."""
     generations: int = field(init=False)
     said: CompletionMessage | None = None
     """What the model said last."""

@@ -360,13 +360,13 @@ class Composer:
             self.report.add(document.place(("dataset_id",)), message)
         return self._bring(("datasets", dataset_id), document)
 
-    def bring_model(self, model_id: str) -> bool:
-        """Put the file of conf/model with that name or model_id into `models`; whether it is in now."""
-        names = [model_id, *self.folders.options("model")]
-        found = (document for name in names if (document := self.repository.document(f"model/{name}")))
-        named = self.repository.document(f"model/{model_id}")
-        document = named or next((one for one in found if one.values.get("model_id") == model_id), None)
-        return self._bring(("models", model_id), document)
+    def bring_named(self, group: str, name: str) -> bool:
+        """Put a group's file with that name or id (`model_id`, …) into its place (`models`); whether it is in now."""
+        names = [name, *self.folders.options(group)]
+        found = (document for one in names if (document := self.repository.document(f"{group}/{one}")))
+        named = self.repository.document(f"{group}/{name}")
+        document = named or next((one for one in found if one.values.get(f"{group}_id") == name), None)
+        return self._bring((f"{group}s", name), document)
 
     def _bring(self, loc: Loc, document: Document | None) -> bool:
         """Put a file at a place where nothing is yet; whether something is there now."""

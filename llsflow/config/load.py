@@ -26,6 +26,7 @@ DATASET_REFERENCES: tuple[Loc, ...] = (
     ("benchmark", "dataset_id"),
 )
 BASELINE: Loc = ("benchmark", "baseline")
+CANDIDATE: Loc = ("benchmark", "benchmark_config", "eval_candidate")
 SCORING_PARAMS: Loc = ("benchmark", "benchmark_config", "scoring_params")
 
 
@@ -87,11 +88,22 @@ def load_experiment(
 
 
 def _resolve_with_names(composer: Composer, tree: Tree, report: Report) -> dict[str, Any]:
-    """Resolve the tree with the files of the data sets and models in it that it names by id."""
+    """Resolve the tree with the files of what it names by id: data sets, models, tool groups, shields."""
     from llsflow.config.resolve import resolve
 
     # the ids may be interpolations, and the files that they name may hold some too: resolved twice
     first = Tree(resolve(tree, Report()))
+    _bring_datasets(composer, tree, first, report)
+    _bring_models(composer, tree, first, report)
+    for loc, group, name in _agent_references(first):
+        # a tool group may be named with one of its tools
+        base = name.rpartition("/")[0] if group == "toolgroup" else ""
+        if not composer.bring_named(group, name) and not (base and composer.bring_named(group, base)):
+            report.add(tree.place(loc), f"{dotted(loc)}: {composer.unknown(group, name)}", absent=loc)
+    return resolve(tree, report)
+
+
+def _bring_datasets(composer: Composer, tree: Tree, first: Tree, report: Report) -> None:
     own = first.get(("dataset", "dataset_id"))
     unknown: list[tuple[Loc, str]] = []
     for loc in DATASET_REFERENCES:
@@ -108,17 +120,29 @@ def _resolve_with_names(composer: Composer, tree: Tree, report: Report) -> dict[
             continue
         sentence = composer.unknown("dataset", base, also)
         report.add(tree.place(loc), f"{dotted(loc)}: {sentence}", absent=loc)
+
+
+def _bring_models(composer: Composer, tree: Tree, first: Tree, report: Report) -> None:
     own_model = first.get(("model", "model_id"))
     baseline = first.get(BASELINE)
     if isinstance(baseline, str) and baseline not in (own_model, CHAMPION) and not baseline.startswith((".", "/", "~")):
-        found = composer.bring_model(baseline)
+        found = composer.bring_named("model", baseline)
         if not found and "/" not in baseline:
             sentence = f"{composer.unknown('model', baseline)}; a folder is written as ./{baseline}"
             report.add(tree.place(BASELINE), f"{dotted(BASELINE)}: {sentence}", absent=BASELINE)
     for loc, model_id in _model_references(first):
-        if model_id != own_model and not composer.bring_model(model_id):
+        if model_id != own_model and not composer.bring_named("model", model_id):
             report.add(tree.place(loc), f"{dotted(loc)}: {composer.unknown('model', model_id)}", absent=loc)
-    return resolve(tree, report)
+
+
+def _agent_references(resolved: Tree) -> Iterator[tuple[Loc, str, str]]:
+    """Yield the place, the group and the name of each tool group and shield of an agent that is evaluated."""
+    for key, group in (("toolgroups", "toolgroup"), ("input_shields", "shield"), ("output_shields", "shield")):
+        named = resolved.get((*CANDIDATE, "config", key))
+        for place, one in enumerate(named if isinstance(named, list) else ()):
+            name = one.get("name") if isinstance(one, dict) else one
+            if isinstance(name, str) and name:
+                yield (*CANDIDATE, "config", key, place), group, name
 
 
 def _model_references(resolved: Tree) -> Iterator[tuple[Loc, str]]:

@@ -13,16 +13,33 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 
 from llsflow import home
+from llsflow.config.named import SHIELDS, TOOLGROUPS, Named
 from llsflow.errors import ConfigError, ConflictError, Mistake, MistakesError, NotFoundError
 from llsflow.schema.base import Record
-from llsflow.schema.benchmarks import AgentCandidate, BenchmarkConfig, ExperimentBenchmark
+from llsflow.schema.benchmarks import (
+    BenchmarkConfig,
+    Candidate,
+    ExperimentBenchmark,
+    candidate_model,
+    with_model,
+)
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig
-from llsflow.schema.experiment import Experiment, TrackingConfig, asked_models, cross_checks, referenced_datasets
+from llsflow.schema.experiment import (
+    Experiment,
+    TrackingConfig,
+    agent_names,
+    asked_models,
+    cross_checks,
+    referenced_datasets,
+)
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
 from llsflow.schema.kinds import Kind, mistake_in_words, untagged
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import ServerConfig
 from llsflow.schema.training import Recipe
+
+PARTS: Mapping[str, Named[Any]] = {"toolgroup": TOOLGROUPS, "shield": SHIELDS}
+"""Groups of conf that an agent's parts are looked up in."""
 
 TRACKING_KEYS = ("experiment", "register_as", "register_model")
 RECIPE_KEYS = ("log_every_n_steps",)
@@ -164,10 +181,9 @@ def evaluation(
         NotFoundError: a data set or model that is not there.
     """
     candidate = config.eval_candidate
-    assert not isinstance(candidate, AgentCandidate)  # noqa: S101 - the schema refused agents
-    model = known_model(candidate.model, names)
+    model = known_model(candidate_model(candidate), names)
     # a model may be asked for by the name of its file too
-    named = config.model_copy(update={"eval_candidate": candidate.model_copy(update={"model": model.model_id})})
+    named = config.model_copy(update={"eval_candidate": with_model(candidate, model.model_id)})
     experiment = Experiment(
         name=job_id,
         description=f"Evaluation job of the API: {benchmark_id}.",
@@ -181,7 +197,37 @@ def evaluation(
         ),
     )
     judges = {name: known_model(name, names) for _, name, _ in asked_models(experiment)}
-    return _checked(experiment.model_copy(update={"models": judges}))
+    return _checked(experiment.model_copy(update={"models": judges, **agent_parts(named.eval_candidate)}))
+
+
+def agent_parts(candidate: Candidate) -> dict[str, dict[str, Record]]:
+    """Return the tool groups and shields of an agent that is evaluated, by the fields of an experiment.
+
+    Raises:
+        ConfigError: some are not there, or their files have mistakes: everything at once.
+    """
+    found: dict[str, dict[str, Record]] = {"toolgroups": {}, "shields": {}}
+    mistakes: list[Mistake] = []
+    for loc, group, name in agent_names(candidate):
+        try:
+            found[f"{group}s"] |= _named(group, name)
+        except NotFoundError as error:
+            mistakes.append(Mistake(_place(loc), str(error)))
+        except ConfigError as error:
+            mistakes += [Mistake(_place(loc), str(mistake)) for mistake in error.mistakes]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return found
+
+
+def _named(group: str, name: str) -> dict[str, Record]:
+    try:
+        return {name: PARTS[group].find(name)}
+    except NotFoundError:
+        base = name.rpartition("/")[0]
+        if group != "toolgroup" or not base:
+            raise
+        return {base: PARTS[group].find(base)}
 
 
 def _models() -> Path:

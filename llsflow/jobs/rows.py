@@ -10,10 +10,17 @@ from llsflow.data.conversation import Conversation
 from llsflow.data.ranked import ranked_row
 from llsflow.errors import ConfigError, Mistake
 from llsflow.evals import Answer, check_scorers, evaluate_each
-from llsflow.jobs.requests import Names, known_model
+from llsflow.jobs.requests import Names, agent_parts, known_model
 from llsflow.models.remote import RemoteModel
 from llsflow.rerank import as_answer, ranker_of
-from llsflow.schema.benchmarks import AgentCandidate, EvaluateRowsRequest, ModelCandidate, RerankCandidate
+from llsflow.schema.benchmarks import (
+    AgentCandidate,
+    Candidate,
+    EvaluateRowsRequest,
+    ModelCandidate,
+    RerankCandidate,
+    candidate_model,
+)
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import EvaluateResponse, LLMAsJudgeScoringFnParams
 from llsflow.steps.judging import conversation_of, sampling_of_try, text_of
@@ -32,7 +39,6 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     """
     config = request.benchmark_config
     candidate = config.eval_candidate
-    assert not isinstance(candidate, AgentCandidate)  # noqa: S101 - the schema refused agents
     ranks = isinstance(candidate, RerankCandidate)
     mistakes = [
         Mistake(".".join(map(str, place)), message)
@@ -41,11 +47,13 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     if mistakes:
         raise ConfigError(mistakes)
     given = [one for one in config.scoring_params.values() if isinstance(one, LLMAsJudgeScoringFnParams)]
-    needed = {candidate.model: "llm" if isinstance(candidate, ModelCandidate) else "rerank"}
+    answering = candidate_model(candidate)
+    needed = {answering: "rerank" if ranks else "llm"}
     needed |= {one.judge_model: "llm" for one in given}
     needed |= {one.embedding_model: "rerank" for one in given if one.embedding_model}
     asked_models = {name: known_model(name, names) for name in needed}
     _check_types(needed, asked_models)
+    groups = agent_parts(candidate)["toolgroups"] if isinstance(candidate, AgentCandidate) else {}
     # asked last: what is wrong with the request is told while the engine starts, too
     here = any(not model.endpoint and not model.builtin for model in asked_models.values())
     url = engine_url() if here else ""
@@ -54,7 +62,7 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
     return evaluate_each(
         rows,
-        _answer(candidate, asked_models[candidate.model], rows, url),
+        _answer(candidate, asked_models[answering], rows, url, groups),
         request.scoring_functions,
         scoring_params=config.scoring_params,
         system_message=system.content if system else None,
@@ -63,7 +71,11 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
 
 
 def _answer(
-    candidate: ModelCandidate | RerankCandidate, model: ModelConfig, rows: Sequence[Mapping[str, Any]], url: str
+    candidate: Candidate,
+    model: ModelConfig,
+    rows: Sequence[Mapping[str, Any]],
+    url: str,
+    groups: Mapping[str, Any],
 ) -> Answer:
     """Return what answers rows by their places."""
 
@@ -83,7 +95,18 @@ def _answer(
             for place, scores in made.items()
         }
 
-    return ranking if isinstance(candidate, RerankCandidate) else text
+    def turns(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
+        from llsflow.agents.candidate import AgentCandidateAnswers
+
+        assert isinstance(candidate, AgentCandidate)  # noqa: S101 - chosen below
+        remote = _remote(model, url)
+        config = candidate.config.model_copy(update={"model": model.model_id})
+        agent = AgentCandidateAnswers(config, model, remote, groups, at_once=remote.endpoint.at_once, seed=0)
+        return {place: generation.record() for place, generation in agent.answer(asked).items()}
+
+    if isinstance(candidate, RerankCandidate):
+        return ranking
+    return turns if isinstance(candidate, AgentCandidate) else text
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,8 @@ LISTED = 20
 """Model ids that an error names."""
 
 
-def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
-    """Return the app over an engine that was started or will be."""
+def create_app(engine: Engine, config_dir: Path | None = None, only: ModelConfig | None = None) -> FastAPI:
+    """Return the app over an engine that was started or will be; `only`: for one model, whatever the catalogue has."""
     app = FastAPI(openapi_url=None)
     # a page of the open web that has its name point here must not reach the models
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HERE, "localhost"])
@@ -55,13 +57,14 @@ def create_app(engine: Engine, config_dir: Path | None = None) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> JSONResponse:
-        known = await in_thread(lambda: known_models(config_dir=config_dir))
+        known = [only.model_id] if only else await in_thread(lambda: known_models(config_dir=config_dir))
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "llsflow"} for name in known]
         return JSONResponse({"object": "list", "data": data})
 
     async def answer(request: Request, kind: type[ChatRequest | CompletionRequest]) -> Response:
         asked = read_request(_json(await request.body()), kind)
-        model = await in_thread(lambda: _known(asked.model, config_dir))
+        served = only if only and asked.model == only.model_id else None
+        model = served or await in_thread(lambda: _known(asked.model, config_dir))
         if model.model_type != "llm":
             raise ValueError(f"{asked.model!r} ranks and writes no text: ask it at /v1/rerank")
         ticket, reply = await in_thread(lambda: ticket_of(asked, model)), Reply(asked)
@@ -134,6 +137,26 @@ def _known(model_id: str, config_dir: Path | None) -> ModelConfig:
 def makes_vectors(model: ModelConfig) -> bool:
     """Return whether it is an embedding model."""
     return model.model_type == "rerank" and not model.builtin and not is_cross_encoder(ready_folder(model))
+
+
+@contextmanager
+def serving_one(model: ModelConfig, *, batch_size: int, device: str, dtype: str) -> Iterator[str]:
+    """Yield the address of an engine in this process that serves one model."""
+    engine = Engine(max_models=1, batch_size=batch_size, device=device, dtype=dtype)
+    engine.start()
+    with listen(0) as listener:
+        config = uvicorn.Config(
+            create_app(engine, only=model), log_config=None, access_log=False, timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="engine-http", daemon=True)
+        thread.start()
+        try:
+            yield f"http://{HERE}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            engine.close()
 
 
 def listen(port: int) -> socket.socket:

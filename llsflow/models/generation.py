@@ -22,7 +22,10 @@ class Generation:
     """The conversation as the chat template rendered it, or as an endpoint was sent it, in JSON."""
     error: str | None = None
     """Why there is no answer."""
+    steps: tuple[dict[str, Any], ...] = ()
+    """What an agent did on the way, as the specification has steps; of a model's own answer none."""
 
     def record(self) -> dict[str, Any]:
         """Return it as an EvaluateResponse holds it."""
-        return {"generated_answer": None, "error": self.error} if self.error else {"generated_answer": self.text}
+        said = {"generated_answer": None, "error": self.error} if self.error else {"generated_answer": self.text}
+        return {**said, "steps": list(self.steps)} if self.steps else said

@@ -9,10 +9,12 @@ from typing import Any
 from llsflow import home
 from llsflow.data.dataset import portable
 from llsflow.plan import estimate
+from llsflow.plan.agents import agent_parts
 from llsflow.plan.estimate import Cost
 from llsflow.plan.models import FoundModel
 from llsflow.plan.reasons import judge
 from llsflow.plan.world import World, look
+from llsflow.schema.benchmarks import AgentCandidate, with_model
 from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import Estimate, Plan, Step
@@ -317,7 +319,8 @@ class _Compiler:
         benchmark, free = _split(experiment.benchmark.model_dump(mode="json"), UNKEYED_BENCHMARK)
         identity, place = self._data(experiment.benchmark.dataset_id)
         # who answers is identified by content: what it is called means nothing
-        benchmark["benchmark_config"]["eval_candidate"]["model"] = "candidate"
+        candidate = with_model(experiment.benchmark.benchmark_config.eval_candidate, "candidate")
+        benchmark["benchmark_config"]["eval_candidate"] = candidate.model_dump(mode="json")
         recipe = experiment.recipe
         own = model is self.world.own
         if model is None:
@@ -332,6 +335,8 @@ class _Compiler:
             "dtype": (recipe.training_config.dtype or "fp32") if recipe else "fp32",
             "seed": experiment.seed,
         }
+        if isinstance(candidate, AgentCandidate):
+            settings["agent"] = agent_parts(experiment)
         if code := outside_code(experiment.benchmark.scoring_functions):
             settings["scoring_code"] = code
         if self.world.judges:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
+from llsflow.schema.agents import AgentConfig
 from llsflow.schema.base import Identifier, PositiveInt, Record, Text
 from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.sampling import SamplingParams
@@ -41,13 +42,26 @@ class RerankCandidate(Record):
 
 
 class AgentCandidate(Record):
-    """An agent that answers the rows (not yet)."""
+    """An agent that answers the rows, each in a session of its own."""
 
     type: Literal["agent"] = "agent"
-    config: dict[str, Any]
+    config: AgentConfig
+    """Its model is the experiment's model_id; after training the checkpoint is evaluated beside it."""
 
 
 Candidate = ModelCandidate | RerankCandidate | AgentCandidate
+
+
+def candidate_model(candidate: Candidate) -> str:
+    """Return the name of the model that answers."""
+    return candidate.config.model if isinstance(candidate, AgentCandidate) else candidate.model
+
+
+def with_model(candidate: Candidate, model_id: str) -> Candidate:
+    """Return a candidate whose model has another name."""
+    if isinstance(candidate, AgentCandidate):
+        return candidate.model_copy(update={"config": candidate.config.model_copy(update={"model": model_id})})
+    return candidate.model_copy(update={"model": model_id})
 
 
 class BenchmarkConfig(Record):
@@ -58,13 +72,6 @@ class BenchmarkConfig(Record):
     """By scoring function id; a function that is not named takes its own defaults."""
     num_examples: PositiveInt | None = None
     """The first so many rows; null: all."""
-
-    @field_validator("eval_candidate")
-    @classmethod
-    def _no_agent_yet(cls, value: Candidate) -> Candidate:
-        if isinstance(value, AgentCandidate):
-            raise ValueError("agent candidates are not available yet: use type: model")
-        return value
 
 
 CHAMPION = "champion"

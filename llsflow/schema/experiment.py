@@ -6,11 +6,21 @@ from collections.abc import Iterator
 
 from pydantic import Field
 
+from llsflow.schema.agents import AgentConfig
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, Record, Text
-from llsflow.schema.benchmarks import CHAMPION, AgentCandidate, ExperimentBenchmark, RerankCandidate
+from llsflow.schema.benchmarks import (
+    CHAMPION,
+    AgentCandidate,
+    Candidate,
+    ExperimentBenchmark,
+    RerankCandidate,
+    candidate_model,
+)
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
+from llsflow.schema.shields import ShieldConfig
+from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.schema.training import Recipe, TrainerConfig
 
 Loc = tuple[str | int, ...]
@@ -45,6 +55,12 @@ class Experiment(Record):
     """The other data sets that recipe and benchmark name; filled from conf/dataset."""
     models: dict[str, ModelConfig] = {}
     """The other models, by the names that judges have in scoring_params; filled from conf/model."""
+    agent: AgentConfig | None = None
+    """The agent that a benchmark's candidate is, by `config: ${agent}`; null: none."""
+    toolgroups: dict[str, ToolGroupConfig] = {}
+    """The tool groups of an agent that is evaluated, by the names that it has for them; filled from conf/toolgroup."""
+    shields: dict[str, ShieldConfig] = {}
+    """The shields of an agent that is evaluated; filled from conf/shield."""
     recipe: Recipe | None = None
     """How to train; null: evaluate only."""
     benchmark: ExperimentBenchmark | None = None
@@ -121,13 +137,16 @@ def cross_checks(experiment: Experiment) -> Iterator[tuple[Loc, str]]:
 def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
     candidate, model = benchmark.benchmark_config.eval_candidate, experiment.model
     loc: Loc = ("benchmark", "benchmark_config", "eval_candidate")
+    if candidate_model(candidate) != model.model_id:
+        found = f"{candidate_model(candidate)!r} is not this experiment's model"
+        place = ("config", "model") if isinstance(candidate, AgentCandidate) else ("model",)
+        yield (*loc, *place), f"{found}: allowed is {model.model_id!r}"
     if isinstance(candidate, AgentCandidate):
-        return
-    if candidate.model != model.model_id:
-        found = f"{candidate.model!r} is not this experiment's model"
-        yield (*loc, "model"), f"{found}: allowed is {model.model_id!r}"
+        yield from _agent_mistakes(candidate.config, benchmark)
+    elif experiment.agent:
+        yield ("agent",), "is not what the benchmark's candidate is: take a benchmark of type agent, or agent=null"
     ranks = isinstance(candidate, RerankCandidate)
-    greedy = isinstance(candidate, RerankCandidate) or candidate.sampling_params.strategy.type == "greedy"
+    greedy = _is_greedy(candidate)
     if benchmark.repeats > 1 and greedy and not model.endpoint:
         yield (
             ("benchmark", "repeats"),
@@ -143,6 +162,36 @@ def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) 
         needed = f"purpose {DatasetPurpose.EVAL_RERANK}" if ranks else "eval/question-answer or eval/messages-answer"
         found = f"{benchmark.dataset_id!r} has purpose {dataset.purpose}"
         yield ("benchmark", "dataset_id"), f"{found}: a candidate of type {candidate.type} takes {needed}"
+
+
+def _is_greedy(candidate: Candidate) -> bool:
+    if isinstance(candidate, RerankCandidate):
+        return True
+    sampling = candidate.config.sampling_params if isinstance(candidate, AgentCandidate) else candidate.sampling_params
+    return sampling is None or sampling.strategy.type == "greedy"
+
+
+def _agent_mistakes(agent: AgentConfig, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:
+    loc: Loc = ("benchmark", "benchmark_config", "eval_candidate", "config")
+    if agent.client_tools:
+        yield (*loc, "client_tools"), "nobody runs them in an evaluation: take toolgroups, whose tools run here"
+    if agent.enable_session_persistence:
+        yield (*loc, "enable_session_persistence"), "sessions of an evaluation are not kept: set it to false"
+    if benchmark.response_format:
+        yield ("benchmark", "response_format"), "an agent has its own: write it in the candidate's config"
+
+
+def agent_names(candidate: Candidate) -> Iterator[tuple[Loc, str, str]]:
+    """Yield the place, the group of conf and the name of each tool group and shield of an agent that is evaluated."""
+    if not isinstance(candidate, AgentCandidate):
+        return
+    loc: Loc = ("benchmark", "benchmark_config", "eval_candidate", "config")
+    for number, group in enumerate(candidate.config.toolgroups or ()):
+        name = group if isinstance(group, str) else group.name
+        yield (*loc, "toolgroups", number), "toolgroup", name
+    for key in ("input_shields", "output_shields"):
+        for number, name in enumerate(getattr(candidate.config, key) or ()):
+            yield (*loc, key, number), "shield", name
 
 
 def _baseline_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) -> Iterator[tuple[Loc, str]]:

@@ -56,8 +56,14 @@ class StepKind:
 @cache
 def code_version(kind: str) -> str:
     """Return the sha256 (hex) of the step's source files."""
+    return code_of(STEPS[kind].code)
+
+
+@cache
+def code_of(entries: tuple[str, ...]) -> str:
+    """Return the sha256 (hex) of source files, and of those in folders, named from the package on."""
     found = hashlib.sha256()
-    for entry in STEPS[kind].code:
+    for entry in entries:
         path = PACKAGE / entry
         for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             found.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())

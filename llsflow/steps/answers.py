@@ -10,9 +10,10 @@ from llsflow.data.conversation import Conversation, Row
 from llsflow.models.generation import Generation
 from llsflow.models.local import LocalModel
 from llsflow.models.remote import RemoteModel
-from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate, RerankCandidate
+from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark, ModelCandidate, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.steps import generations
+from llsflow.steps.agents import agent_answers
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.prepare import model_folder
 from llsflow.steps.ranking import rank_rows
@@ -43,6 +44,8 @@ def answer_rows(
 
         if isinstance(benchmark.benchmark_config.eval_candidate, RerankCandidate):
             return rank_rows(context, benchmark, rows, done, on_generation)
+        if isinstance(benchmark.benchmark_config.eval_candidate, AgentCandidate):
+            return agent_answers(context, benchmark, conversations, done, on_generation)
         answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)
         return answer(benchmark, conversations, done, on_generation)
 
@@ -125,5 +128,5 @@ def _endpoint(context: StepContext) -> Answered:
 
 def _candidate(benchmark: ExperimentBenchmark) -> ModelCandidate:
     candidate = benchmark.benchmark_config.eval_candidate
-    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - the schema refused agents
+    assert isinstance(candidate, ModelCandidate)  # noqa: S101 - asked of models only
     return candidate

@@ -1,0 +1,243 @@
+"""An agent as a benchmark's candidate: every row is a turn in a session of its own, by the same loop as in the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from llsflow.agents import checks, history
+from llsflow.agents.generating import Channels
+from llsflow.agents.toolbox import Toolbox
+from llsflow.agents.toolgroups import ToolGroups
+from llsflow.agents.turn import run
+from llsflow.agents.views import turn_view
+from llsflow.agents.work import Work
+from llsflow.data.conversation import Conversation
+from llsflow.errors import ConfigError, LlsflowError, NotFoundError, Stopped, UnavailableError
+from llsflow.models.generation import Finish, Generation
+from llsflow.models.remote import MOST_IN_A_ROW, RemoteModel
+from llsflow.schema.agents import AgentConfig, AgentTurnResponseTurnCompletePayload, InferenceStep
+from llsflow.schema.inference import CompletionMessage, StopReason
+from llsflow.schema.models import ModelConfig
+from llsflow.schema.toolgroups import ToolGroupConfig
+from llsflow.store import StoredSession, StoredTurn
+from llsflow.store.memory import MemoryDatabase
+from llsflow.store.sessions import Sessions
+from llsflow.tools import ToolContext
+
+LOOK_SECONDS = 0.5
+"""Between two looks at whether the user asked to stop."""
+
+Told = Callable[[int, Generation], None]
+
+
+@dataclass
+class AgentCandidateAnswers:
+    """Has an agent answer rows."""
+
+    config: AgentConfig
+    model: ModelConfig
+    remote: RemoteModel
+    """Where the model answers."""
+    toolgroups: Mapping[str, ToolGroupConfig]
+    at_once: int
+    """Turns at the same time."""
+    seed: int | None = None
+    channels: Channels = field(default_factory=Channels)
+    sessions: Sessions = field(default_factory=lambda: Sessions(MemoryDatabase()))
+
+    def answer(
+        self,
+        asked: Mapping[int, Conversation],
+        *,
+        on_generation: Told | None = None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> dict[int, Generation]:
+        """Return a generation for each conversation, by its place; one whose turn failed says why.
+
+        Raises:
+            ConfigError: the agent cannot be made: everything at once.
+            UnavailableError: its model does not answer at all, or what its tools need is missing.
+            Stopped: `stopping` said so.
+        """
+        return asyncio.run(self._answer(asked, on_generation, stopping))
+
+    async def _answer(
+        self, asked: Mapping[int, Conversation], told: Told | None, stopping: Callable[[], bool]
+    ) -> dict[int, Generation]:
+        groups = ToolGroups(self._group)
+        tally = _Tally(told, max(MOST_IN_A_ROW, self.at_once))
+        free = asyncio.Semaphore(self.at_once)
+        try:
+            toolbox = await self._toolbox(groups)
+
+            async def one(place: int, said: Conversation) -> None:
+                async with free:
+                    tally.take(place, *await self._turn(place, said, toolbox))
+
+            turns = [asyncio.create_task(one(place, said)) for place, said in asked.items()]
+            try:
+                await _all(turns, stopping)
+            finally:
+                for turn in turns:
+                    turn.cancel()
+                await asyncio.gather(*turns, return_exceptions=True)
+        finally:
+            await groups.close()
+            await self.channels.close()
+        return tally.all()
+
+    async def _toolbox(self, groups: ToolGroups) -> Toolbox:
+        named = [(f"toolgroups.{place}", group) for place, group in enumerate(self.config.toolgroups or ())]
+        toolbox = await groups.toolbox(named)
+        if mistakes := list(checks.agent_mistakes(self.config, self.model, toolbox.names)):
+            raise ConfigError(mistakes)
+        return toolbox
+
+    def _group(self, name: str) -> ToolGroupConfig:
+        if name not in self.toolgroups:
+            raise NotFoundError(f"no tool group {name!r}; known: {', '.join(self.toolgroups) or 'none'}")
+        return self.toolgroups[name]
+
+    async def _turn(
+        self, place: int, said: Conversation, toolbox: Toolbox
+    ) -> tuple[Generation, UnavailableError | None]:
+        """Return what the agent answers; and why it did not, where that may not be this row's fault."""
+        prompt = json.dumps(said, ensure_ascii=False)
+        try:
+            earlier, asked = _turns(said)
+        except ValueError as error:
+            return Generation("", 0, "stop", prompt, str(error)), None
+        work = self._work(place, earlier, asked, toolbox)
+        last: Any = None
+        try:
+            async for payload in run(work):
+                last = payload
+        except (ValueError, LlsflowError) as error:
+            gone = error if isinstance(error, UnavailableError) else None
+            return Generation("", 0, "stop", prompt, str(error), work.turn.steps), gone
+        finally:
+            self.sessions.delete(work.turn.session_id)
+        assert isinstance(last, AgentTurnResponseTurnCompletePayload)  # noqa: S101 - there are no caller's tools
+        message = last.turn.output_message
+        tokens = sum(used.get("completion_tokens", 0) for used in work.tokens.values())
+        cut = message.stop_reason is StopReason.OUT_OF_TOKENS
+        finish: Finish = "length" if cut else "stop"
+        return Generation(str(message.content), tokens, finish, prompt, None, work.turn.steps), None
+
+    def _work(self, place: int, earlier: Sequence[StoredTurn], asked: dict[str, Any], toolbox: Toolbox) -> Work:
+        session = StoredSession(str(uuid.uuid4()), "evaluation", f"row {place}", datetime.now(UTC))
+        self.sessions.create(session)
+        begun = StoredTurn(str(uuid.uuid4()), session.session_id, asked, datetime.now(UTC))
+        tool_config = checks.tool_config_of(self.config)
+        return Work(
+            config=self.config,
+            tool_config=tool_config,
+            toolbox=toolbox,
+            context=ToolContext(session.session_id, _nothing),
+            model=self.remote,
+            form=checks.form_of(tool_config, self.model),
+            earlier=earlier,
+            turn=self.sessions.begin(begun),
+            sessions=self.sessions,
+            channels=self.channels,
+            view=turn_view,
+            seed=None if self.seed is None else self.seed + place,
+        )
+
+
+@dataclass
+class _Tally:
+    """What rows were answered; a failure counts as a row's own once another shows that the model answers."""
+
+    told: Told | None
+    most: int
+    """Failures in a row after which the model is taken to be gone."""
+    made: dict[int, Generation] = field(default_factory=dict)
+    failed: dict[int, tuple[Generation, UnavailableError]] = field(default_factory=dict)
+
+    def take(self, place: int, found: Generation, gone: UnavailableError | None) -> None:
+        """Take an answer, or why there is none.
+
+        Raises:
+            UnavailableError: the model does not answer any longer.
+        """
+        if gone is not None:
+            self.failed[place] = (found, gone)
+            if len(self.failed) >= self.most:
+                raise gone
+            return
+        for earlier, (failure, _) in self.failed.items():
+            self._keep(earlier, failure)
+        self.failed.clear()
+        self._keep(place, found)
+
+    def all(self) -> dict[int, Generation]:
+        """Return every answer.
+
+        Raises:
+            UnavailableError: the model has answered nothing.
+        """
+        if self.failed and not self.made:
+            raise next(iter(self.failed.values()))[1]
+        for place, (failure, _) in self.failed.items():
+            self._keep(place, failure)
+        return self.made
+
+    def _keep(self, place: int, found: Generation) -> None:
+        self.made[place] = found
+        if self.told:
+            self.told(place, found)
+
+
+async def _all(turns: Sequence[asyncio.Task[None]], stopping: Callable[[], bool]) -> None:
+    """Wait for every turn.
+
+    Raises:
+        Stopped: the user asked to stop.
+    """
+    waiting = set(turns)
+    while waiting:
+        done, waiting = await asyncio.wait(waiting, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_EXCEPTION)
+        for turn in done:
+            turn.result()
+        if waiting and stopping():
+            raise Stopped("stopped; the answers so far are kept")
+
+
+def _turns(said: Conversation) -> tuple[list[StoredTurn], dict[str, Any]]:
+    """Return the turns that a row's conversation holds already, and what the agent is asked.
+
+    Raises:
+        ValueError: an agent cannot be asked that, and why.
+    """
+    earlier: list[StoredTurn] = []
+    asked: list[dict[str, Any]] = []
+    for message in said:
+        role, content = message["role"], message["content"]
+        if role == "user":
+            asked.append({"role": "user", "content": content})
+        elif role == "assistant" and asked:
+            earlier.append(_past(len(earlier), asked, str(content)))
+            asked = []
+        else:
+            raise ValueError(f"a message of the role {role} cannot be said to an agent here: it has instructions")
+    if not asked:
+        raise ValueError("the last message is not the user's")
+    return earlier, {"messages": asked, history.DOCUMENTS: []}
+
+
+def _past(number: int, asked: Sequence[dict[str, Any]], answer: str) -> StoredTurn:
+    message = CompletionMessage(content=answer, stop_reason=StopReason.END_OF_TURN)
+    step = InferenceStep(turn_id=f"earlier-{number}", step_id=f"earlier-{number}", model_response=message)
+    request = {"messages": list(asked), history.DOCUMENTS: []}
+    return StoredTurn(step.turn_id, "", request, datetime.now(UTC), steps=(step.model_dump(mode="json"),))
+
+
+async def _nothing(_query: str, _most: int) -> Sequence[str]:
+    return []

@@ -1,0 +1,19 @@
+"""What decides an agent's answers beside its model: its tools, its shields, and the code that runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llsflow.schema.experiment import Experiment
+from llsflow.steps import code_of
+
+CODE = ("agents", "tools", "shields", "models/engine.py", "models/answering.py", "steps/agents.py")
+
+
+def agent_parts(experiment: Experiment) -> dict[str, Any]:
+    """Return what identifies them, and what the step makes them from."""
+    return {
+        "toolgroups": {name: one.model_dump(mode="json") for name, one in experiment.toolgroups.items()},
+        "shields": {name: one.model_dump(mode="json") for name, one in experiment.shields.items()},
+        "code": code_of(CODE),
+    }

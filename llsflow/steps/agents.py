@@ -1,0 +1,62 @@
+"""An agent answers a benchmark's rows: its model is served in this process, or answers behind its endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from llsflow.data.conversation import Conversation
+from llsflow.models.generation import Generation
+from llsflow.models.remote import RemoteModel
+from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark
+from llsflow.schema.models import ModelConfig
+from llsflow.schema.toolgroups import ToolGroupConfig
+from llsflow.steps.context import StepContext
+from llsflow.steps.prepare import model_folder
+
+
+def agent_answers(
+    context: StepContext,
+    benchmark: ExperimentBenchmark,
+    conversations: Sequence[Conversation],
+    done: dict[int, Generation],
+    on_generation: Callable[[int, Generation], None],
+) -> list[Generation]:
+    """Return what the agent answers to each conversation.
+
+    Raises:
+        ConfigError: the agent cannot be made.
+        UnavailableError: its endpoint does not answer at all, or what its tools need is missing.
+        Stopped: the user asked to stop.
+    """
+    from llsflow.agents.candidate import AgentCandidateAnswers
+
+    candidate = benchmark.benchmark_config.eval_candidate
+    assert isinstance(candidate, AgentCandidate)  # noqa: S101 - asked of agents only
+    settings = context.step.settings
+    groups = {name: ToolGroupConfig.model_validate(one) for name, one in settings["agent"]["toolgroups"].items()}
+    missing = {place: said for place, said in enumerate(conversations) if place not in done}
+    with _answering(context, benchmark) as (model, remote):
+        answers = AgentCandidateAnswers(
+            candidate.config, model, remote, groups, at_once=remote.endpoint.at_once, seed=settings["seed"]
+        )
+        made = answers.answer(missing, on_generation=on_generation, stopping=context.plan_run.stopping)
+    every = {**done, **made}
+    return [every[place] for place in range(len(conversations))]
+
+
+@contextmanager
+def _answering(context: StepContext, benchmark: ExperimentBenchmark) -> Iterator[tuple[ModelConfig, RemoteModel]]:
+    """Yield the agent's model, and where it answers."""
+    where = context.step.locations
+    if where["elsewhere"]:
+        model = ModelConfig.model_validate(where["elsewhere"])
+        yield model, RemoteModel.of(model)
+        return
+    from llsflow.models.engine import serving_one
+
+    loading = {name: value for name, value in where["tokenizer"].items() if value is not None}
+    model = ModelConfig(model_id="candidate", path=model_folder(context), **loading)
+    size, dtype = benchmark.batch_size, context.step.settings["dtype"]
+    with serving_one(model, batch_size=size, device=where["device"], dtype=dtype) as url:
+        yield model, RemoteModel.of_engine(url, model.model_id, at_once=size)
