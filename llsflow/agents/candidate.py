@@ -4,52 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import json
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
-from llsflow.agents import checks, history
-from llsflow.agents.generating import Channels
-from llsflow.agents.toolbox import Toolbox
-from llsflow.agents.toolgroups import ToolGroups
-from llsflow.agents.turn import run
-from llsflow.agents.views import turn_view
-from llsflow.agents.work import Work
+from llsflow.agents import history
+from llsflow.agents.standalone import StandaloneAgent
 from llsflow.data.conversation import Conversation
-from llsflow.errors import ConfigError, LlsflowError, NotFoundError, Stopped, UnavailableError
+from llsflow.errors import LlsflowError, NotFoundError, Stopped, UnavailableError
 from llsflow.models.generation import Finish, Generation
-from llsflow.models.remote import MOST_IN_A_ROW, RemoteModel
-from llsflow.schema.agents import AgentConfig, AgentTurnResponseTurnCompletePayload, InferenceStep
+from llsflow.models.remote import MOST_IN_A_ROW
+from llsflow.schema.agents import InferenceStep
 from llsflow.schema.inference import CompletionMessage, StopReason
-from llsflow.schema.models import ModelConfig
-from llsflow.schema.toolgroups import ToolGroupConfig
-from llsflow.store import StoredSession, StoredTurn
-from llsflow.store.memory import MemoryDatabase
-from llsflow.store.sessions import Sessions
-from llsflow.tools import ToolContext
+from llsflow.store import StoredTurn
 
 LOOK_SECONDS = 0.5
 """Between two looks at whether the user asked to stop."""
 
+T = TypeVar("T")
 Told = Callable[[int, Generation], None]
+
+
+def named(records: Mapping[str, T], noun: str, name: str) -> T:
+    """Return one of the records that an experiment holds.
+
+    Raises:
+        NotFoundError: there is none of that name.
+    """
+    if name not in records:
+        raise NotFoundError(f"no {noun} {name!r}; known: {', '.join(records) or 'none'}")
+    return records[name]
 
 
 @dataclass
 class AgentCandidateAnswers:
     """Has an agent answer rows."""
 
-    config: AgentConfig
-    model: ModelConfig
-    remote: RemoteModel
-    """Where the model answers."""
-    toolgroups: Mapping[str, ToolGroupConfig]
+    agent: StandaloneAgent
     at_once: int
     """Turns at the same time."""
     seed: int | None = None
-    channels: Channels = field(default_factory=Channels)
-    sessions: Sessions = field(default_factory=lambda: Sessions(MemoryDatabase()))
+    """Of what is drawn: each row has one of its own, from this one on; null: the model's choice."""
 
     def answer(
         self,
@@ -70,85 +66,47 @@ class AgentCandidateAnswers:
     async def _answer(
         self, asked: Mapping[int, Conversation], told: Told | None, stopping: Callable[[], bool]
     ) -> dict[int, Generation]:
-        groups = ToolGroups(self._group)
         tally = _Tally(told, max(MOST_IN_A_ROW, self.at_once))
         free = asyncio.Semaphore(self.at_once)
+
+        async def one(place: int, said: Conversation) -> None:
+            async with free:
+                tally.take(place, *await self._turn(place, said))
+
+        turns: list[asyncio.Task[None]] = []
         try:
-            toolbox = await self._toolbox(groups)
-
-            async def one(place: int, said: Conversation) -> None:
-                async with free:
-                    tally.take(place, *await self._turn(place, said, toolbox))
-
-            turns = [asyncio.create_task(one(place, said)) for place, said in asked.items()]
-            try:
-                await _all(turns, stopping)
-            finally:
-                for turn in turns:
-                    turn.cancel()
-                await asyncio.gather(*turns, return_exceptions=True)
+            await self.agent.open()
+            turns += [asyncio.create_task(one(place, said)) for place, said in asked.items()]
+            await _all(turns, stopping)
         finally:
-            await groups.close()
-            await self.channels.close()
+            for turn in turns:
+                turn.cancel()
+            await asyncio.gather(*turns, return_exceptions=True)
+            await self.agent.close()
         return tally.all()
 
-    async def _toolbox(self, groups: ToolGroups) -> Toolbox:
-        named = [(f"toolgroups.{place}", group) for place, group in enumerate(self.config.toolgroups or ())]
-        toolbox = await groups.toolbox(named)
-        if mistakes := list(checks.agent_mistakes(self.config, self.model, toolbox.names)):
-            raise ConfigError(mistakes)
-        return toolbox
-
-    def _group(self, name: str) -> ToolGroupConfig:
-        if name not in self.toolgroups:
-            raise NotFoundError(f"no tool group {name!r}; known: {', '.join(self.toolgroups) or 'none'}")
-        return self.toolgroups[name]
-
-    async def _turn(
-        self, place: int, said: Conversation, toolbox: Toolbox
-    ) -> tuple[Generation, UnavailableError | None]:
+    async def _turn(self, place: int, said: Conversation) -> tuple[Generation, UnavailableError | None]:
         """Return what the agent answers; and why it did not, where that may not be this row's fault."""
         prompt = json.dumps(said, ensure_ascii=False)
         try:
             earlier, asked = _turns(said)
         except ValueError as error:
             return Generation("", 0, "stop", prompt, str(error)), None
-        work = self._work(place, earlier, asked, toolbox)
-        last: Any = None
+        seed = None if self.seed is None else self.seed + place
+        session_id = self.agent.begin_session()
+        work = self.agent.turn(session_id, asked, earlier=earlier, seed=seed)
         try:
-            async for payload in run(work):
-                last = payload
+            async for _ in self.agent.events(work):
+                pass
         except (ValueError, LlsflowError) as error:
             gone = error if isinstance(error, UnavailableError) else None
             return Generation("", 0, "stop", prompt, str(error), work.turn.steps), gone
         finally:
-            self.sessions.delete(work.turn.session_id)
-        assert isinstance(last, AgentTurnResponseTurnCompletePayload)  # noqa: S101 - there are no caller's tools
-        message = last.turn.output_message
+            self.agent.sessions.delete(session_id)
+        message = CompletionMessage.model_validate(work.turn.output_message)
         tokens = sum(used.get("completion_tokens", 0) for used in work.tokens.values())
-        cut = message.stop_reason is StopReason.OUT_OF_TOKENS
-        finish: Finish = "length" if cut else "stop"
+        finish: Finish = "length" if message.stop_reason is StopReason.OUT_OF_TOKENS else "stop"
         return Generation(str(message.content), tokens, finish, prompt, None, work.turn.steps), None
-
-    def _work(self, place: int, earlier: Sequence[StoredTurn], asked: dict[str, Any], toolbox: Toolbox) -> Work:
-        session = StoredSession(str(uuid.uuid4()), "evaluation", f"row {place}", datetime.now(UTC))
-        self.sessions.create(session)
-        begun = StoredTurn(str(uuid.uuid4()), session.session_id, asked, datetime.now(UTC))
-        tool_config = checks.tool_config_of(self.config)
-        return Work(
-            config=self.config,
-            tool_config=tool_config,
-            toolbox=toolbox,
-            context=ToolContext(session.session_id, _nothing),
-            model=self.remote,
-            form=checks.form_of(tool_config, self.model),
-            earlier=earlier,
-            turn=self.sessions.begin(begun),
-            sessions=self.sessions,
-            channels=self.channels,
-            view=turn_view,
-            seed=None if self.seed is None else self.seed + place,
-        )
 
 
 @dataclass
@@ -210,7 +168,7 @@ async def _all(turns: Sequence[asyncio.Task[None]], stopping: Callable[[], bool]
             raise Stopped("stopped; the answers so far are kept")
 
 
-def _turns(said: Conversation) -> tuple[list[StoredTurn], dict[str, Any]]:
+def _turns(said: Conversation) -> tuple[list[StoredTurn], list[dict[str, Any]]]:
     """Return the turns that a row's conversation holds already, and what the agent is asked.
 
     Raises:
@@ -229,7 +187,7 @@ def _turns(said: Conversation) -> tuple[list[StoredTurn], dict[str, Any]]:
             raise ValueError(f"a message of the role {role} cannot be said to an agent here: it has instructions")
     if not asked:
         raise ValueError("the last message is not the user's")
-    return earlier, {"messages": asked, history.DOCUMENTS: []}
+    return earlier, asked
 
 
 def _past(number: int, asked: Sequence[dict[str, Any]], answer: str) -> StoredTurn:
@@ -237,7 +195,3 @@ def _past(number: int, asked: Sequence[dict[str, Any]], answer: str) -> StoredTu
     step = InferenceStep(turn_id=f"earlier-{number}", step_id=f"earlier-{number}", model_response=message)
     request = {"messages": list(asked), history.DOCUMENTS: []}
     return StoredTurn(step.turn_id, "", request, datetime.now(UTC), steps=(step.model_dump(mode="json"),))
-
-
-async def _nothing(_query: str, _most: int) -> Sequence[str]:
-    return []

@@ -6,7 +6,7 @@ import argparse
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 EPILOG = """\
 a first session:
@@ -15,6 +15,7 @@ a first session:
   llsflow preview quickstart                    the text that is trained on, what is learned of it coloured
   llsflow run quickstart recipe.training_config.optimizer_config.lr=1e-3
   llsflow run sft dataset.uri=my.jsonl model.path=./some-hf-folder
+  llsflow chat agent.model=smollm2-135m         talk to a model, or to an agent with tools
   llsflow ui                                    look at the runs in MLflow
 
 overrides, as in Hydra:
@@ -25,6 +26,16 @@ overrides, as in Hydra:
 
 `llsflow COMMAND --help` says more. State lives in ./outputs, or where LLSFLOW_HOME points.
 """
+CHAT = """\
+in a chat:
+  /new            begin anew: what was said is forgotten
+  /file PATH      a document that goes with the next message: text, HTML, JSON, YAML, PDF
+  /quit           end (Ctrl-D too); Ctrl-C ends the answer under way
+
+Where the input is no terminal, each line is said, and the answers alone are printed:
+  echo '6 * 7?' | llsflow chat agent=calculator --model some-hf-folder
+"""
+RAW: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -133,6 +144,18 @@ def _service_commands(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     serve.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configuration (./conf)")
     serve.set_defaults(command=_lazy("llsflow.cli.serve"))
+    text = "talk to an agent of conf/agent in the terminal; its tools are shown as they are called"
+    chat = commands.add_parser("chat", help=text, description=text, epilog=CHAT, allow_abbrev=False, **RAW)
+    chat.add_argument(
+        "words",
+        nargs="*",
+        metavar="OVERRIDE",
+        help="agent=NAME (assistant), then agent.model=NAME, agent.instructions='Be brief.', …",
+    )
+    chat.add_argument("--model", metavar="NAME_OR_FOLDER", help="the agent's model: of conf/model, or a folder")
+    chat.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="of a model of here")
+    chat.add_argument("--config-dir", type=Path, metavar="DIR", help="your own configuration (./conf)")
+    chat.set_defaults(command=_lazy("llsflow.cli.chat"))
     text = "bring the schedules of conf/deployment to the Prefect server: show the difference, then apply it"
     deploy = commands.add_parser("deploy", help=text, description=text, allow_abbrev=False)
     deploy.add_argument("--dry-run", action="store_true", help="only show the difference")

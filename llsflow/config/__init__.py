@@ -19,7 +19,7 @@ from llsflow.config.folders import (
 )
 from llsflow.config.load import Loaded, load_experiment
 from llsflow.config.output import json_schema, to_yaml
-from llsflow.config.standing import load_server
+from llsflow.config.standing import load_agent, load_server
 
 __all__ = [
     "Loaded",
@@ -30,6 +30,7 @@ __all__ = [
     "copy_config",
     "json_schema",
     "list_options",
+    "load_agent",
     "load_deployments",
     "load_experiment",
     "load_server",

@@ -13,11 +13,12 @@ from llsflow.config.folders import Folders, shown, unknown_option
 from llsflow.config.report import Report, command_line
 from llsflow.config.tree import Tree
 from llsflow.errors import ConfigError, Mistake
+from llsflow.schema.agents import AgentConfig
 from llsflow.schema.kinds import Kind
 from llsflow.schema.server import ServerConfig
 
-SERVER = "server"
 DEFAULT_SERVER = "default"
+DEFAULT_AGENT = "assistant"
 
 
 def load_server(overrides: Sequence[str] = (), config_dir: Path | None = None) -> ServerConfig:
@@ -30,20 +31,40 @@ def load_server(overrides: Sequence[str] = (), config_dir: Path | None = None) -
     Raises:
         ConfigError: every mistake, each with its place.
     """
-    overrides = [re.sub(rf"^(\+{{0,2}}|~){SERVER}\.", r"\1", text) for text in overrides]
+    return _load_chosen(ServerConfig, "server", DEFAULT_SERVER, "a server", overrides, config_dir)
+
+
+def load_agent(overrides: Sequence[str] = (), config_dir: Path | None = None) -> AgentConfig:
+    """Compose and check the agent of `llsflow chat`.
+
+    Args:
+        overrides: `agent=NAME`, a file of conf/agent, once; the rest `agent.key=value` or `key=value`.
+        config_dir: files here (./conf where there is one) shadow packaged ones.
+
+    Raises:
+        ConfigError: every mistake, each with its place.
+    """
+    return _load_chosen(AgentConfig, "agent", DEFAULT_AGENT, "an agent", overrides, config_dir)
+
+
+def _load_chosen(
+    record: type[RecordT], group: str, default: str, noun: str, overrides: Sequence[str], config_dir: Path | None
+) -> RecordT:
+    """Return the record of the file that one override chooses, under the others."""
+    overrides = [re.sub(rf"^(\+{{0,2}}|~){group}\.", r"\1", text) for text in overrides]
     report = Report(typed=overrides)
     folders = Folders.at(config_dir)
-    chosen = [text for text in overrides if text.startswith(f"{SERVER}=")]
+    chosen = [text for text in overrides if text.startswith(f"{group}=")]
     for text in chosen[1:]:
-        report.add(command_line(text), f"the server is {chosen[0]} already: choose one")
-    name = chosen[0].partition("=")[2] if chosen else DEFAULT_SERVER
-    if folders.find(f"{SERVER}/{name}") is None:
-        raise ConfigError([Mistake(str(command_line(chosen[0])), unknown_option(folders, SERVER, name))])
+        report.add(command_line(text), f"the {group} is {chosen[0]} already: choose one")
+    name = chosen[0].partition("=")[2] if chosen else default
+    if folders.find(f"{group}/{name}") is None:
+        raise ConfigError([Mistake(str(command_line(chosen[0])), unknown_option(folders, group, name))])
     changes = [text for text in overrides if text not in chosen]
-    server = load_standing(ServerConfig, f"{SERVER}/{name}", changes, folders, report, noun="a server")
-    if report.found or server is None:
+    found = load_standing(record, f"{group}/{name}", changes, folders, report, noun=noun)
+    if report.found or found is None:
         raise ConfigError(report.mistakes())
-    return server
+    return found
 
 
 def load_standing(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from llsflow.data.conversation import Conversation
@@ -96,13 +97,15 @@ def _answer(
         }
 
     def turns(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
-        from llsflow.agents.candidate import AgentCandidateAnswers
+        from llsflow.agents.candidate import AgentCandidateAnswers, named
+        from llsflow.agents.standalone import StandaloneAgent
 
         assert isinstance(candidate, AgentCandidate)  # noqa: S101 - chosen below
         remote = _remote(model, url)
         config = candidate.config.model_copy(update={"model": model.model_id})
-        agent = AgentCandidateAnswers(config, model, remote, groups, at_once=remote.endpoint.at_once, seed=0)
-        return {place: generation.record() for place, generation in agent.answer(asked).items()}
+        agent = StandaloneAgent(config, model, remote, partial(named, groups, "tool group"))
+        answers = AgentCandidateAnswers(agent, at_once=remote.endpoint.at_once, seed=0)
+        return {place: generation.record() for place, generation in answers.answer(asked).items()}
 
     if isinstance(candidate, RerankCandidate):
         return ranking

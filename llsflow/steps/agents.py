@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from llsflow.data.conversation import Conversation
 from llsflow.models.generation import Generation
@@ -29,7 +30,8 @@ def agent_answers(
         UnavailableError: its endpoint does not answer at all, or what its tools need is missing.
         Stopped: the user asked to stop.
     """
-    from llsflow.agents.candidate import AgentCandidateAnswers
+    from llsflow.agents.candidate import AgentCandidateAnswers, named
+    from llsflow.agents.standalone import StandaloneAgent
 
     candidate = benchmark.benchmark_config.eval_candidate
     assert isinstance(candidate, AgentCandidate)  # noqa: S101 - asked of agents only
@@ -37,9 +39,8 @@ def agent_answers(
     groups = {name: ToolGroupConfig.model_validate(one) for name, one in settings["agent"]["toolgroups"].items()}
     missing = {place: said for place, said in enumerate(conversations) if place not in done}
     with _answering(context, benchmark) as (model, remote):
-        answers = AgentCandidateAnswers(
-            candidate.config, model, remote, groups, at_once=remote.endpoint.at_once, seed=settings["seed"]
-        )
+        agent = StandaloneAgent(candidate.config, model, remote, partial(named, groups, "tool group"))
+        answers = AgentCandidateAnswers(agent, at_once=remote.endpoint.at_once, seed=settings["seed"])
         made = answers.answer(missing, on_generation=on_generation, stopping=context.plan_run.stopping)
     every = {**done, **made}
     return [every[place] for place in range(len(conversations))]
