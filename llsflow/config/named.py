@@ -85,7 +85,8 @@ def _value(version: tuple[Path, int, int], key: str) -> str | None:
 @lru_cache(maxsize=256)
 def _load(named: Named[Any], stem: str, folders: Folders, version: tuple[Path, int, int]) -> Any:
     if opened := list(_open(read_document(version[0], Report()).values)):
-        message = f"leaves {', '.join(opened)} open: write a file of your own under conf/{named.group} that says it"
+        told = f"write a file of your own that says it (llsflow cp {named.group}/{stem})"
+        message = f"leaves {', '.join(opened)} open: {told}"
         raise ConfigError([Mistake(shown(version[0]), message)])
     report = Report()
     record = load_standing(named.record, f"{named.group}/{stem}", [], folders, report, noun=f"a {named.noun}")

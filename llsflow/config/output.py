@@ -19,10 +19,17 @@ from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.deployment import Deployment
 from llsflow.schema.experiment import Experiment
 from llsflow.schema.server import ServerConfig
+from llsflow.schema.shields import ShieldConfig
+from llsflow.schema.toolgroups import ToolGroupConfig
 
 SEVERAL_LINES = 2
 OTHER_LINE_ENDS = re.compile("[\r\x85\u2028\u2029]")
-STANDING: dict[str, type[BaseModel]] = {"server": ServerConfig, "deployment": Deployment}
+STANDING: dict[str, type[BaseModel]] = {
+    "server": ServerConfig,
+    "deployment": Deployment,
+    "toolgroup": ToolGroupConfig,
+    "shield": ShieldConfig,
+}
 """Groups that are no part of an experiment."""
 
 INTERPOLATION_SCHEMA = {"type": "string", "pattern": r"^\?\?\?$|\$\{"}

@@ -18,6 +18,8 @@ from llsflow.config import (
     resolve_conf_uri,
     to_yaml,
 )
+from llsflow.config.named import AGENTS, SHIELDS, TOOLGROUPS
+from llsflow.errors import ConfigError
 from llsflow.plan import compile_plan
 from tests.models.rerankers import cross_encoder
 
@@ -40,12 +42,13 @@ BASE = {
 OTHER_BASE = {
     **{"model/endpoint": "eval", "model/bm25": "rerank", "model/reranker": "rerank"},
     **{"benchmark/help_questions": "rerank", "dataset/help_questions": "rerank"},
+    **{"benchmark/sums": "calculator", "dataset/sums": "calculator", "dataset/sums_held_out": "calculator"},
 }
 """Where an option goes with another experiment than the rest of its group."""
 PREFERENCES = ("dataset/date_preferences", "recipe/dpo_full", "recipe/dpo_lora")
 """What goes with preferences."""
 
-STANDING = ("server", "deployment")
+STANDING = ("server", "deployment", "toolgroup", "shield", "agent")
 """Groups whose files are no part of an experiment."""
 PARTS = [name for name in NAMES if name != "config" and name.partition("/")[0] not in STANDING]
 
@@ -110,6 +113,18 @@ def test_every_file_that_stands_by_itself_checks(tmp_path: Path, monkeypatch: py
     deployments = {deployment.name: deployment for deployment in load_deployments()}
     assert set(deployments) == {path.stem for path in (CONF / "deployment").glob("*.yaml")}
     assert all(deployment.paused for deployment in deployments.values()), "an example that runs unasked"
+
+
+def test_every_file_that_is_named_checks_or_says_what_it_leaves_open() -> None:
+    for named in (TOOLGROUPS, SHIELDS, AGENTS):
+        complete = {path.stem for _, _, path in named.complete()}
+        for path in (CONF / named.group).glob("*.yaml"):
+            if "???" in path.read_text("utf-8"):
+                with pytest.raises(ConfigError, match="open: write a file of your own"):
+                    named.find(path.stem)
+            else:
+                assert named.find(path.stem)
+            assert ("???" not in path.read_text("utf-8")) is (path.stem in complete)
 
 
 def test_every_file_says_what_it_is() -> None:
