@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from typing import Annotated, Any
@@ -16,6 +17,8 @@ CONTENT_CHARACTERS = 100_000
 """Most characters of the inputs, and of the outputs, of one span."""
 DEEPEST = 40
 """Levels of a content; what lies below is left out."""
+MOST_PARTS = 5_000
+"""Texts, numbers, lists and objects of a content; what comes after them is left out."""
 
 _NODE_CHARACTERS = 8
 """What a list, an object, a number or a text counts for besides its characters."""
@@ -29,7 +32,7 @@ def bounded(value: Any) -> Any:
 
     Long texts are cut to one length, so that short ones stay whole beside a long one. Images are replaced by a note.
     """
-    plain = _plain(value, DEEPEST)
+    plain = _Reading().plain(value)
     if characters(plain) <= CONTENT_CHARACTERS:
         return plain
     texts = sorted(len(text) for text in _texts(plain))
@@ -50,27 +53,44 @@ def characters(content: Any) -> int:
     return _NODE_CHARACTERS
 
 
-def _plain(value: Any, levels: int) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str, bytes)):
-        return _leaf(value)
-    if levels == 0:
-        return "…"
-    if isinstance(value, BaseModel):
-        value = value.model_dump(exclude_none=True)
-    if isinstance(value, Mapping):
+class _Reading:
+    """One walk through a content, which ends after MOST_PARTS."""
+
+    def __init__(self) -> None:
+        self.left = MOST_PARTS
+
+    def plain(self, value: Any, levels: int = DEEPEST) -> Any:
+        """Return a content as plain JSON."""
+        self.left -= 1
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            return _leaf(value)
+        if levels == 0:
+            return "…"
+        if isinstance(value, BaseModel):
+            value = {name: inner for name, inner in value if inner is not None}
+        if isinstance(value, Mapping):
+            return self._object(value, levels - 1)
+        if isinstance(value, (Sequence, AbstractSet)):
+            return [*(self.plain(inner, levels - 1) for inner in self._first(value)), *self._rest()]
+        try:
+            return str(value)
+        except Exception:
+            return f"[{type(value).__name__}]"
+
+    def _object(self, value: Mapping[Any, Any], levels: int) -> dict[str, Any]:
         if value.get("type") in _IMAGES:
             return {"type": "text", "text": "[image]"}
-        return {str(key): _value(str(key), inner, levels) for key, inner in value.items()}
-    if isinstance(value, (Sequence, AbstractSet)):
-        return [_plain(inner, levels - 1) for inner in value]
-    try:
-        return str(value)
-    except Exception:
-        return f"[{type(value).__name__}]"
+        plain = {}
+        for key in self._first(value):
+            name = str(key)
+            plain[name] = "[left out]" if name.lower() in _SECRETS else self.plain(value[key], levels)
+        return plain | dict.fromkeys(self._rest(), "…")
 
+    def _first(self, parts: Iterable[Any]) -> Iterator[Any]:
+        return itertools.takewhile(lambda _: self.left > 0, parts)
 
-def _value(key: str, value: Any, levels: int) -> Any:
-    return "[left out]" if key.lower() in _SECRETS else _plain(value, levels - 1)
+    def _rest(self) -> Sequence[str]:
+        return [] if self.left > 0 else ["…"]
 
 
 def _leaf(value: Any) -> Any:

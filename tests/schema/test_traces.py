@@ -30,17 +30,24 @@ def test_a_long_text_is_cut_and_the_short_ones_beside_it_stay() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [list(range(1_000_000)), {f"key {number}": "" for number in range(100_000)}, {"k" * 1_000_000: 1}],
-    ids=["numbers", "keys", "one long key"],
+    [list(range(1_000_000)), {f"key {number}": [] for number in range(100_000)}, [[0] * 1000] * 1000],
+    ids=["numbers", "keys", "lists"],
 )
-def test_a_content_of_too_many_parts_is_left_out(content: Any) -> None:
-    assert str(bounded(content)).startswith("[left out: ")
+def test_of_a_content_of_too_many_parts_the_first_are_kept(content: Any) -> None:
+    kept = bounded(content)
+    assert len(json.dumps(kept, ensure_ascii=False)) < CONTENT_CHARACTERS
+    assert [*kept][:1] + [*kept][-1:] == [next(iter(content)), "…"]
+
+
+def test_keys_that_are_too_long_leave_nothing() -> None:
+    assert bounded({"k" * 1_000_000: 1}).startswith("[left out: ")
 
 
 def test_images_become_notes() -> None:
     image = ImageContentItem.model_validate({"image": {"data": "iVBORw0KGgo="}})
     said = bounded([UserMessage(content=[image, TextContentItem(text="what is it?")])])
-    assert said[0]["content"] == [{"type": "text", "text": "[image]"}, {"type": "text", "text": "what is it?"}]
+    parts = [{"type": "text", "text": "[image]"}, {"type": "text", "text": "what is it?"}]
+    assert said == [{"role": "user", "content": parts}]
     of_endpoint = {"type": "image_url", "image_url": {"url": "https://host/?signature=abc"}}
     assert bounded([of_endpoint]) == [{"type": "text", "text": "[image]"}]
     assert bounded("data:application/pdf;base64," + "A" * 1000) == "[application/pdf, 1,028 characters of base64]"
