@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from llsflow.schema.agents import ViolationLevel
 from llsflow.schema.base import Bool, Identifier, Record, Text
+
+CategoryCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=40)]
+"""What stands for a category in an answer, where commas part one from the next."""
 
 
 class Pattern(Record):
     """Text that is looked for."""
 
     pattern: Text
-    """Regular expression, looked for anywhere, without regard to case."""
+    """Regular expression, looked for anywhere, without regard to case unless it says `(?-i:…)`."""
     violation_level: ViolationLevel | None = None
     """null: the shield's."""
     user_message: Text | None = None
@@ -34,8 +39,17 @@ class LlamaGuard(Record):
     type: Literal["llama_guard"] = "llama_guard"
     model: Identifier
     """A name in conf/model, or a checkpoint."""
-    categories: dict[str, Text] = {}
+    categories: dict[CategoryCode, Text] = {}
     """Category codes and what they are, for example S1: Violent Crimes; empty: the fourteen of Llama Guard 3."""
+    own_template: Bool = False
+    """Whether the chat template of the model writes Llama Guard's prompt around the conversation, as it does where a
+    Llama Guard is served by vLLM or Ollama; false: the whole prompt goes to the model as a user's message."""
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> LlamaGuard:
+        if self.own_template and self.categories:
+            raise ValueError("categories: the model's own template has its own: remove them, or own_template: true")
+        return self
 
 
 class Moderation(Record):
@@ -43,11 +57,31 @@ class Moderation(Record):
 
     type: Literal["moderation"] = "moderation"
     base_url: Text
+    """Address as clients of the protocol write it, for example https://api.openai.com/v1."""
     model: Text | None = None
+    """Its name there; null: the server's own choice."""
     api_key_env: Text | None = None
     """Environment variable that holds the key."""
-    categories: list[Text] | None = None
+    categories: Annotated[list[Text], Field(min_length=1)] | None = None
     """Those that count; null: all."""
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            # it may be the key itself, which no message repeats
+            raise ValueError("is no name of an environment variable: write for example OPENAI_API_KEY, never the key")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.username or parts.password:
+            raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{value!r} is no address: write for example https://api.openai.com/v1")
+        return value.rstrip("/")
 
 
 class ShieldConfig(Record):
