@@ -37,6 +37,15 @@ def named(records: Mapping[str, T], noun: str, name: str) -> T:
     return records[name]
 
 
+async def no_judge(name: str, _messages: Sequence[Mapping[str, Any]]) -> str:
+    """Ask no model for a shield: an experiment that has such a one was refused.
+
+    Raises:
+        UnavailableError: always.
+    """
+    raise UnavailableError(f"the model {name!r} of a shield is not asked in an evaluation")
+
+
 @dataclass
 class AgentCandidateAnswers:
     """Has an agent answer rows."""
@@ -104,7 +113,7 @@ class AgentCandidateAnswers:
         finally:
             self.agent.sessions.delete(session_id)
         message = CompletionMessage.model_validate(work.turn.output_message)
-        tokens = sum(used.get("completion_tokens", 0) for used in work.tokens.values())
+        tokens = sum((step.get("usage") or {}).get("completion_tokens", 0) for step in work.turn.steps)
         finish: Finish = "length" if message.stop_reason is StopReason.OUT_OF_TOKENS else "stop"
         return Generation(str(message.content), tokens, finish, prompt, None, work.turn.steps), None
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import UnavailableError
 from llsflow.models.endpoint import Channel, Unanswered
+from llsflow.models.protocol import request_body
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.inference import StopReason, ToolCall
+from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
     import httpx
+
+
+JUDGE_TOKENS = 128
+"""Most that a shield's model may say."""
 
 
 @dataclass
@@ -95,6 +101,19 @@ class Channels:
                 yield events
         except Unanswered as error:
             raise UnavailableError(f"{model.called} does not answer: {error}") from None
+
+    async def ask(self, model: RemoteModel, messages: Sequence[Mapping[str, Any]], most_tokens: int) -> str:
+        """Return what a model answers, greedily.
+
+        Raises:
+            ValueError, NotFoundError, UnavailableError: it does not, and why.
+        """
+        said = Said()
+        body = request_body(model.name, [dict(one) for one in messages], SamplingParams(max_tokens=most_tokens), None)
+        async with self.stream(model, body) as events:
+            async for event in events:
+                said.take(event)
+        return said.text
 
     async def close(self) -> None:
         """Close them."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
 from llsflow.agents import history, prompts
 from llsflow.agents.generating import Said
+from llsflow.agents.guards import OUTPUT, shield_step, spoken, started, stops
 from llsflow.agents.prompts import FORMATS, MalformedCallError
 from llsflow.agents.work import Payload, Work
 from llsflow.models.protocol import request_body
@@ -16,6 +18,7 @@ from llsflow.schema.agents import (
     AgentTurnResponseStepProgressPayload,
     AgentTurnResponseStepStartPayload,
     InferenceStep,
+    ShieldCallStep,
     StepType,
 )
 from llsflow.schema.inference import (
@@ -32,51 +35,84 @@ from llsflow.schema.inference import (
     ToolPromptFormat,
 )
 from llsflow.schema.sampling import SamplingParams
+from llsflow.shields import Said as ShieldSaid
+from llsflow.shields import holds_back, look
 
 
 async def infer(work: Work) -> AsyncGenerator[Payload]:
     """Have the model speak once, and yield the events of it.
 
+    Where a shield holds answers back, nothing of the text is told before it has passed; what a shield stops is told and
+    stored nowhere: the user's message of the violation stands in its place.
+
     Raises:
-        ValueError, LlsflowError: it does not answer.
+        ValueError, LlsflowError: the model does not answer, or a shield cannot be asked.
     """
     step_id, began = str(uuid.uuid4()), datetime.now(UTC)
     yield AgentTurnResponseStepStartPayload(step_type=StepType.INFERENCE, step_id=step_id, metadata={})
-
-    def progress(delta: ContentDelta) -> Payload:
-        return AgentTurnResponseStepProgressPayload(step_type=StepType.INFERENCE, step_id=step_id, delta=delta)
-
-    form = work.form_now if work.offers_tools else None
-    said, held = Said(), _Held(form)
-    async with work.channels.stream(work.model, _body(work)) as events:
-        async for event in events:
-            text, of_calls = said.take(event)
-            for delta in (held.take(text), _partial(of_calls)):
-                if delta is not None:
-                    yield progress(delta)
+    withheld: list[Payload] | None = [] if holds_back(work.output_shields) else None
+    said, held = Said(), _Held(work.form_now if work.offers_tools else None)
+    async with aclosing(_deltas(work, said, held)) as deltas:
+        async for delta in deltas:
+            payload = AgentTurnResponseStepProgressPayload(step_type=StepType.INFERENCE, step_id=step_id, delta=delta)
+            if withheld is None:
+                yield payload
+            else:
+                withheld.append(payload)
     work.generations += 1
-    work.tokens[step_id] = said.tokens
-    calls, text = list(said.calls.values()), said.text
-    if held.holds:
-        calls, text = _read(work, said, form)
-        if not calls:
-            yield progress(TextDelta(text=text))
-    for call in calls:
-        readable = work.toolbox.problem(call) is None
-        status = ToolCallParseStatus.SUCCEEDED if readable else ToolCallParseStatus.FAILED
-        yield progress(ToolCallDelta(tool_call=call, parse_status=status))
-    reason = said.stop_reason
-    if reason is not StopReason.OUT_OF_TOKENS and calls:
-        reason = StopReason.END_OF_MESSAGE
-    work.said = CompletionMessage(content=text, stop_reason=reason, tool_calls=calls)
+    assert work.said is not None  # noqa: S101 - the model has spoken
     step = InferenceStep(
         turn_id=work.turn.turn_id,
         step_id=step_id,
         started_at=began,
         completed_at=datetime.now(UTC),
         model_response=work.said,
+        usage=dict(said.tokens) or None,
     )
+    looked = await _looked_at(work, str(work.said.content)) if work.output_shields and work.said.content else None
+    if looked and stops(looked.violation):
+        withheld = []
+        step = step.model_copy(update={"model_response": work.said})
+    for told in withheld or ():
+        yield told
     yield await work.keep(step, work.generations)
+    if looked:
+        yield started(looked.step_id, OUTPUT)
+        yield await work.keep(looked)
+
+
+async def _deltas(work: Work, said: Said, held: _Held) -> AsyncGenerator[ContentDelta]:
+    """Yield what the model says as it comes; in the end it is `work.said`."""
+    async with work.channels.stream(work.model, _body(work)) as events:
+        async for event in events:
+            text, of_calls = said.take(event)
+            for delta in (held.take(text), _partial(of_calls)):
+                if delta is not None:
+                    yield delta
+    calls, text = list(said.calls.values()), said.text
+    if held.holds:
+        calls, text = _read(work, said, held.form)
+        if not calls:
+            yield TextDelta(text=text)
+    for call in calls:
+        readable = work.toolbox.problem(call) is None
+        status = ToolCallParseStatus.SUCCEEDED if readable else ToolCallParseStatus.FAILED
+        yield ToolCallDelta(tool_call=call, parse_status=status)
+    reason = said.stop_reason
+    if reason is not StopReason.OUT_OF_TOKENS and calls:
+        reason = StopReason.END_OF_MESSAGE
+    work.said = CompletionMessage(content=text, stop_reason=reason, tool_calls=calls)
+
+
+async def _looked_at(work: Work, text: str) -> ShieldCallStep:
+    """Ask the shields about an answer; one that stops it takes its place in `work.said`."""
+    began = datetime.now(UTC)
+    violation = await look(work.output_shields, [*spoken([*work.before, *work.asked]), ShieldSaid("assistant", text)])
+    if violation and stops(violation):
+        work.said = CompletionMessage(
+            content=violation.user_message or "", stop_reason=StopReason.END_OF_TURN, tool_calls=[]
+        )
+    return shield_step(work, str(uuid.uuid4()), began, violation)
 
 
 class _Held:

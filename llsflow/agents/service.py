@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from llsflow.agents import checks, history
 from llsflow.agents.documents import read_documents
-from llsflow.agents.generating import Channels
+from llsflow.agents.generating import JUDGE_TOKENS, Channels
+from llsflow.agents.guards import Guards
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
 from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
 from llsflow.agents.work import Payload, Work, most_generations
-from llsflow.config.named import AGENTS, TOOLGROUPS
+from llsflow.config.named import AGENTS, SHIELDS, TOOLGROUPS
 from llsflow.errors import ConfigError, ConflictError, NotFoundError
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import AgentConfig, AgentToolGroup, CreateAgentTurnRequest, ResumeAgentTurnRequest
@@ -50,7 +52,11 @@ class AgentsService:
     """What documents by URL may be fetched."""
     channels: Channels = field(default_factory=Channels)
     toolgroups: ToolGroups = field(default_factory=lambda: ToolGroups(TOOLGROUPS.find))
+    guards: Guards = field(init=False)
     _loop: asyncio.AbstractEventLoop | None = None
+
+    def __post_init__(self) -> None:
+        self.guards = Guards(SHIELDS.find, self._judge)
 
     async def create(self, config: AgentConfig) -> str:
         """Make an agent, and return its id.
@@ -66,6 +72,10 @@ class AgentsService:
         except ConfigError as error:
             toolbox, mistakes = Toolbox(config.client_tools or []), list(error.mistakes)
         mistakes += checks.agent_mistakes(config, model, toolbox.names)
+        try:
+            await asyncio.to_thread(self.guards.of, config)
+        except ConfigError as error:
+            mistakes += error.mistakes
         if mistakes:
             raise ConfigError(mistakes)
         agent_id = str(uuid.uuid4())
@@ -204,6 +214,7 @@ class AgentsService:
     async def close(self) -> None:
         """End what turns have open: connections, programs."""
         await self.toolgroups.close()
+        await self.guards.close()
         await self.channels.close()
 
     def close_from_outside(self) -> None:
@@ -262,12 +273,15 @@ class AgentsService:
         self, config: AgentConfig, model: ModelConfig, toolbox: Toolbox, sessions: Sessions, turn: StoredTurn
     ) -> Work:
         asked = ToolConfig.model_validate(turn.request.get("tool_config") or checks.tool_config_of(config))
+        shields = self.guards.of(config)
         return Work(
             config=config,
             tool_config=asked,
             toolbox=toolbox,
+            input_shields=shields.input,
+            output_shields=shields.output,
             context=ToolContext(turn.session_id, _nothing),
-            model=RemoteModel.of(model) if model.endpoint else self._of_engine(model),
+            model=self._remote(model),
             form=checks.form_of(asked, model),
             earlier=(),
             turn=turn,
@@ -276,8 +290,16 @@ class AgentsService:
             view=turn_view,
         )
 
-    def _of_engine(self, model: ModelConfig) -> RemoteModel:
+    def _remote(self, model: ModelConfig) -> RemoteModel:
+        """Return where a model answers."""
+        if model.endpoint:
+            return RemoteModel.of(model)
         return RemoteModel.of_engine(self.engine_url(), model.model_id, at_once=AT_ONCE)
+
+    async def _judge(self, name: str, messages: Sequence[Mapping[str, Any]]) -> str:
+        """Return what a shield's model says."""
+        remote = await asyncio.to_thread(lambda: self._remote(self.model(name)))
+        return await self.channels.ask(remote, messages, JUDGE_TOKENS)
 
     def _places(self) -> tuple[Sessions, Sessions]:
         return self.store.sessions, self.store.unkept_sessions

@@ -10,6 +10,7 @@ from typing import Any
 
 from llsflow.agents import checks, history
 from llsflow.agents.generating import Channels
+from llsflow.agents.guards import AgentShields, Guards
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
 from llsflow.agents.turn import run
@@ -19,7 +20,9 @@ from llsflow.errors import ConfigError, Mistake
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import AgentConfig
 from llsflow.schema.models import ModelConfig
+from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
+from llsflow.shields import Ask
 from llsflow.store import StoredSession, StoredTurn
 from llsflow.store.memory import MemoryDatabase
 from llsflow.store.sessions import Sessions
@@ -36,12 +39,18 @@ class StandaloneAgent:
     """Where the model answers."""
     find_group: Callable[[str], ToolGroupConfig]
     """Returns the tool group of a name; NotFoundError, ConfigError."""
+    find_shield: Callable[[str], ShieldConfig]
+    """Returns the shield of a name; NotFoundError, ConfigError."""
+    judge: Ask
+    """What asks the model of a shield."""
     sessions: Sessions = field(default_factory=lambda: Sessions(MemoryDatabase()))
     channels: Channels = field(default_factory=Channels)
     toolbox: Toolbox = field(default_factory=Toolbox)
 
     def __post_init__(self) -> None:
         self.groups = ToolGroups(self.find_group)
+        self.guards = Guards(self.find_shield, self.judge)
+        self.shields = AgentShields()
 
     async def open(self) -> None:
         """Make its tools ready.
@@ -58,6 +67,10 @@ class StandaloneAgent:
             self.toolbox = await self.groups.toolbox(named)
         except ConfigError as error:
             mistakes += error.mistakes
+        try:
+            self.shields = self.guards.of(self.config)
+        except ConfigError as error:
+            mistakes += error.mistakes
         mistakes += checks.agent_mistakes(self.config, self.model, self.toolbox.names)
         if mistakes:
             raise ConfigError(mistakes)
@@ -65,6 +78,7 @@ class StandaloneAgent:
     async def close(self) -> None:
         """End what its turns have open."""
         await self.groups.close()
+        await self.guards.close()
         await self.channels.close()
 
     def begin_session(self) -> str:
@@ -98,6 +112,8 @@ class StandaloneAgent:
             config=self.config,
             tool_config=tool_config,
             toolbox=self.toolbox,
+            input_shields=self.shields.input,
+            output_shields=self.shields.output,
             context=ToolContext(session_id, _nothing),
             model=self.remote,
             form=checks.form_of(tool_config, self.model),

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from llsflow.agents.execution import answered, run_tools
+from llsflow.agents.guards import look_at_input
 from llsflow.agents.inference import infer
 from llsflow.agents.work import Payload, Work
 from llsflow.errors import LlsflowError
@@ -56,8 +57,15 @@ async def _fail(work: Work, why: str) -> None:
 
 async def _steps(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerator[Payload]:
     yield AgentTurnResponseTurnStartPayload(turn_id=work.turn.turn_id)
-    if responses:
-        yield await answered(work, responses)
+    async with aclosing(_before(work, responses)) as payloads:
+        async for payload in payloads:
+            yield payload
+    if work.stopped:
+        told = CompletionMessage(
+            content=work.stopped.user_message or "", stop_reason=StopReason.END_OF_TURN, tool_calls=[]
+        )
+        yield AgentTurnResponseTurnCompletePayload(turn=await _end(work, "completed", told))
+        return
     while True:
         async with aclosing(infer(work)) as payloads:
             async for payload in payloads:
@@ -80,6 +88,16 @@ async def _steps(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerato
             yield AgentTurnResponseTurnAwaitingInputPayload(turn=turn)
             return
     yield AgentTurnResponseTurnCompletePayload(turn=await _end(work, "completed", message))
+
+
+async def _before(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerator[Payload]:
+    """Do what comes before the model speaks."""
+    if responses:
+        yield await answered(work, responses)
+    elif work.input_shields:
+        async with aclosing(look_at_input(work, work.input_shields)) as payloads:
+            async for payload in payloads:
+                yield payload
 
 
 async def _end(work: Work, status: TurnStatus, message: CompletionMessage) -> Turn:

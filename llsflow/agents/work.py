@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,12 +14,14 @@ from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import (
     AgentConfig,
     AgentTurnResponseStepCompletePayload,
+    SafetyViolation,
     Step,
     StepType,
     Turn,
 )
 from llsflow.schema.base import Record
 from llsflow.schema.inference import CompletionMessage, ToolChoice, ToolConfig, ToolPromptFormat
+from llsflow.shields import NamedShield
 from llsflow.store import StoredTurn
 from llsflow.store.sessions import Sessions
 from llsflow.tools import ToolContext
@@ -43,6 +45,8 @@ class Work:
     config: AgentConfig
     tool_config: ToolConfig
     toolbox: Toolbox
+    input_shields: Sequence[NamedShield]
+    output_shields: Sequence[NamedShield]
     context: ToolContext
     model: RemoteModel
     form: ToolPromptFormat | None
@@ -57,8 +61,8 @@ class Work:
     generations: int = field(init=False)
     said: CompletionMessage | None = None
     """What the model said last."""
-    tokens: dict[str, Mapping[str, int]] = field(default_factory=dict)
-    """What each generation took, by its step, as the protocol's `usage` tells it."""
+    stopped: SafetyViolation | None = None
+    """What a shield found in the user's words that ends the turn."""
 
     def __post_init__(self) -> None:
         self.generations = self.turn.generations
@@ -76,6 +80,11 @@ class Work:
     def before(self) -> Sequence[history.Wire]:
         """The messages of the turns before this one."""
         return history.of_earlier(self.earlier, self.form)
+
+    @property
+    def asked(self) -> Sequence[history.Wire]:
+        """The messages that this turn began with."""
+        return history.of_current(replace(self.turn, steps=()), self.form)
 
     @property
     def at_limit(self) -> bool:

@@ -6,8 +6,10 @@ import argparse
 import asyncio
 import mimetypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from llsflow.config import load_agent
-from llsflow.config.named import TOOLGROUPS
+from llsflow.config.named import SHIELDS, TOOLGROUPS
 from llsflow.errors import ConfigError, LlsflowError, Mistake
 from llsflow.schema.agents import AgentConfig
 from llsflow.schema.models import ModelConfig
@@ -68,9 +70,23 @@ def _answering(model: ModelConfig, device: str) -> Iterator[RemoteModel]:
 
 
 def _talk(config: AgentConfig, model: ModelConfig, remote: RemoteModel, config_dir: Path | None) -> int:
+    from llsflow.agents.generating import JUDGE_TOKENS
     from llsflow.agents.standalone import StandaloneAgent
+    from llsflow.models.remote import RemoteModel
 
-    agent = StandaloneAgent(config, model, remote, lambda name: TOOLGROUPS.find(name, config_dir))
+    def judge(name: str, messages: Sequence[Mapping[str, Any]]) -> Awaitable[str]:
+        found = _known(name, config_dir)
+        asked = RemoteModel.of(found) if found.endpoint else replace(remote, name=found.model_id)
+        return agent.channels.ask(asked, messages, JUDGE_TOKENS)
+
+    agent = StandaloneAgent(
+        config,
+        model,
+        remote,
+        find_group=partial(TOOLGROUPS.find, config_dir=config_dir),
+        find_shield=partial(SHIELDS.find, config_dir=config_dir),
+        judge=judge,
+    )
     talk = _Talk(agent, Console(highlight=False, soft_wrap=True), shown=sys.stdin.isatty())
     with asyncio.Runner() as runner:
         try:

@@ -200,13 +200,13 @@ def evaluation(
     return _checked(experiment.model_copy(update={"models": judges, **agent_parts(named.eval_candidate)}))
 
 
-def agent_parts(candidate: Candidate) -> dict[str, dict[str, Record]]:
+def agent_parts(candidate: Candidate) -> dict[str, dict[str, Any]]:
     """Return the tool groups and shields of an agent that is evaluated, by the fields of an experiment.
 
     Raises:
         ConfigError: some are not there, or their files have mistakes: everything at once.
     """
-    found: dict[str, dict[str, Record]] = {"toolgroups": {}, "shields": {}}
+    found: dict[str, dict[str, Any]] = {"toolgroups": {}, "shields": {}}
     mistakes: list[Mistake] = []
     for loc, group, name in agent_names(candidate):
         try:

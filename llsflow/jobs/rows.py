@@ -22,6 +22,7 @@ from llsflow.schema.benchmarks import (
     RerankCandidate,
     candidate_model,
 )
+from llsflow.schema.experiment import shield_mistakes
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import EvaluateResponse, LLMAsJudgeScoringFnParams
 from llsflow.steps.judging import conversation_of, sampling_of_try, text_of
@@ -54,7 +55,13 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     needed |= {one.embedding_model: "rerank" for one in given if one.embedding_model}
     asked_models = {name: known_model(name, names) for name in needed}
     _check_types(needed, asked_models)
-    groups = agent_parts(candidate)["toolgroups"] if isinstance(candidate, AgentCandidate) else {}
+    parts = agent_parts(candidate)
+    mistakes = [
+        Mistake(".".join(map(str, place)).removeprefix("benchmark."), message)
+        for place, message in shield_mistakes(candidate, parts["shields"])
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
     # asked last: what is wrong with the request is told while the engine starts, too
     here = any(not model.endpoint and not model.builtin for model in asked_models.values())
     url = engine_url() if here else ""
@@ -63,7 +70,7 @@ def evaluate_rows(request: EvaluateRowsRequest, names: Names, engine_url: Callab
     system = candidate.system_message if isinstance(candidate, ModelCandidate) else None
     return evaluate_each(
         rows,
-        _answer(candidate, asked_models[answering], rows, url, groups),
+        _answer(candidate, asked_models[answering], rows, url, parts),
         request.scoring_functions,
         scoring_params=config.scoring_params,
         system_message=system.content if system else None,
@@ -76,7 +83,7 @@ def _answer(
     model: ModelConfig,
     rows: Sequence[Mapping[str, Any]],
     url: str,
-    groups: Mapping[str, Any],
+    parts: Mapping[str, Mapping[str, Any]],
 ) -> Answer:
     """Return what answers rows by their places."""
 
@@ -97,13 +104,17 @@ def _answer(
         }
 
     def turns(asked: Mapping[int, Conversation]) -> dict[int, dict[str, Any]]:
-        from llsflow.agents.candidate import AgentCandidateAnswers, named
+        from llsflow.agents.candidate import AgentCandidateAnswers, named, no_judge
         from llsflow.agents.standalone import StandaloneAgent
 
         assert isinstance(candidate, AgentCandidate)  # noqa: S101 - chosen below
         remote = _remote(model, url)
         config = candidate.config.model_copy(update={"model": model.model_id})
-        agent = StandaloneAgent(config, model, remote, partial(named, groups, "tool group"))
+        find_group, find_shield = (
+            partial(named, parts["toolgroups"], "tool group"),
+            partial(named, parts["shields"], "shield"),
+        )
+        agent = StandaloneAgent(config, model, remote, find_group, find_shield, no_judge)
         answers = AgentCandidateAnswers(agent, at_once=remote.endpoint.at_once, seed=0)
         return {place: generation.record() for place, generation in answers.answer(asked).items()}
 

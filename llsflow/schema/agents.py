@@ -148,6 +148,8 @@ class InferenceStep(_Step):
 
     step_type: Literal["inference"] = "inference"
     model_response: CompletionMessage
+    usage: dict[str, int] | None = None
+    """Tokens read and written: prompt_tokens, completion_tokens, total_tokens. Not in the specification."""
 
 
 class ToolExecutionStep(_Step):

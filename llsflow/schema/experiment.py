@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ from llsflow.schema.benchmarks import (
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
-from llsflow.schema.shields import ShieldConfig
+from llsflow.schema.shields import LlamaGuard, ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.schema.training import Recipe, TrainerConfig
 
@@ -143,6 +143,7 @@ def _candidate_mistakes(experiment: Experiment, benchmark: ExperimentBenchmark) 
         yield (*loc, *place), f"{found}: allowed is {model.model_id!r}"
     if isinstance(candidate, AgentCandidate):
         yield from _agent_mistakes(candidate.config, benchmark)
+        yield from shield_mistakes(candidate, experiment.shields)
     elif experiment.agent:
         yield ("agent",), "is not what the benchmark's candidate is: take a benchmark of type agent, or agent=null"
     ranks = isinstance(candidate, RerankCandidate)
@@ -179,6 +180,13 @@ def _agent_mistakes(agent: AgentConfig, benchmark: ExperimentBenchmark) -> Itera
         yield (*loc, "enable_session_persistence"), "sessions of an evaluation are not kept: set it to false"
     if benchmark.response_format:
         yield ("benchmark", "response_format"), "an agent has its own: write it in the candidate's config"
+
+
+def shield_mistakes(candidate: Candidate, shields: Mapping[str, ShieldConfig]) -> Iterator[tuple[Loc, str]]:
+    """Yield what of an agent's shields cannot be asked in an evaluation."""
+    for loc, group, name in agent_names(candidate):
+        if group == "shield" and name in shields and isinstance(shields[name].provider, LlamaGuard):
+            yield loc, f"{name!r} asks a model, which an evaluation does not: take one of patterns or moderation"
 
 
 def agent_names(candidate: Candidate) -> Iterator[tuple[Loc, str, str]]:

@@ -11,6 +11,7 @@ from llsflow.models.generation import Generation
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark
 from llsflow.schema.models import ModelConfig
+from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.steps.context import StepContext
 from llsflow.steps.prepare import model_folder
@@ -30,16 +31,18 @@ def agent_answers(
         UnavailableError: its endpoint does not answer at all, or what its tools need is missing.
         Stopped: the user asked to stop.
     """
-    from llsflow.agents.candidate import AgentCandidateAnswers, named
+    from llsflow.agents.candidate import AgentCandidateAnswers, named, no_judge
     from llsflow.agents.standalone import StandaloneAgent
 
     candidate = benchmark.benchmark_config.eval_candidate
     assert isinstance(candidate, AgentCandidate)  # noqa: S101 - asked of agents only
     settings = context.step.settings
     groups = {name: ToolGroupConfig.model_validate(one) for name, one in settings["agent"]["toolgroups"].items()}
+    shields = {name: ShieldConfig.model_validate(one) for name, one in settings["agent"]["shields"].items()}
     missing = {place: said for place, said in enumerate(conversations) if place not in done}
     with _answering(context, benchmark) as (model, remote):
-        agent = StandaloneAgent(candidate.config, model, remote, partial(named, groups, "tool group"))
+        find_group, find_shield = partial(named, groups, "tool group"), partial(named, shields, "shield")
+        agent = StandaloneAgent(candidate.config, model, remote, find_group, find_shield, no_judge)
         answers = AgentCandidateAnswers(agent, at_once=remote.endpoint.at_once, seed=settings["seed"])
         made = answers.answer(missing, on_generation=on_generation, stopping=context.plan_run.stopping)
     every = {**done, **made}
