@@ -136,7 +136,8 @@ def read_answer(answer: str) -> list[str] | None:
     if [line.lower() for line in lines] == ["safe"]:
         return None
     codes = [code.strip() for line in lines[1:2] for code in line.split(",")]
-    if len(lines) in (1, 2) and lines[0].lower() == "unsafe" and all(re.fullmatch(CATEGORY_CODE, code) for code in codes):
+    readable = all(re.fullmatch(CATEGORY_CODE, code) for code in codes)
+    if len(lines) in (1, 2) and lines[0].lower() == "unsafe" and readable:
         return list(dict.fromkeys(codes))
     shown = answer.strip()[:_SHOWN_CHARACTERS]
     raise ValueError(
