@@ -11,8 +11,10 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from llsflow.schema.agents import ViolationLevel
 from llsflow.schema.base import Bool, Identifier, Record, Text
 
-CategoryCode = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$", max_length=40)]
+CATEGORY_CODE = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,39}$"
 """What stands for a category in an answer, where commas part one from the next."""
+
+CategoryCode = Annotated[str, StringConstraints(pattern=CATEGORY_CODE)]
 
 
 class Pattern(Record):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from llsflow.errors import NotFoundError, UnavailableError
 from llsflow.schema.agents import SafetyViolation
-from llsflow.schema.shields import LlamaGuard, ShieldConfig
+from llsflow.schema.shields import CATEGORY_CODE, LlamaGuard, ShieldConfig
 from llsflow.shields.base import Ask, Said
 
 CATEGORIES: Mapping[str, str] = {
@@ -57,7 +57,6 @@ Provide your safety assessment for ONLY THE LAST {role} message in the above con
 _MARKS = re.compile(r"<(?=\s*(?:BEGIN|END)\b|\|)|\b(?:User|Agent)(?=:)", re.IGNORECASE)
 """What ends the conversation in the prompt, ends a turn of the model, or begins a turn of the conversation."""
 
-_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,39}")
 _SHOWN_CHARACTERS = 60
 
 
@@ -67,9 +66,8 @@ class LlamaGuardShield:
     The prompt goes as one user message. That works with every chat model behind any endpoint, and Llama Stack does the
     same. But where a Llama Guard is served with its own chat template, as vLLM and Ollama do, that template writes the
     prompt a second time around it: the model then judges all of the first one as something that a user says, by the
-    template's own categories, so that it also finds in an answer what only the question before it holds. It errs
-    towards `unsafe`, and nothing goes by unread. `own_template: true` is for those: the conversation goes as it is,
-    and the template writes the only prompt.
+    template's own categories, so that it may find in an answer what only the question before it holds. `own_template:
+    true` is for those: the conversation goes as it is, and the template writes the only prompt.
     """
 
     def __init__(self, provider: LlamaGuard, config: ShieldConfig, ask: Ask) -> None:
@@ -138,7 +136,8 @@ def read_answer(answer: str) -> list[str] | None:
     if [line.lower() for line in lines] == ["safe"]:
         return None
     codes = [code.strip() for line in lines[1:2] for code in line.split(",")]
-    if len(lines) in (1, 2) and lines[0].lower() == "unsafe" and all(_CODE.fullmatch(code) for code in codes):
+    readable = all(re.fullmatch(CATEGORY_CODE, code) for code in codes)
+    if len(lines) in (1, 2) and lines[0].lower() == "unsafe" and readable:
         return list(dict.fromkeys(codes))
     shown = answer.strip()[:_SHOWN_CHARACTERS]
     raise ValueError(
@@ -148,7 +147,10 @@ def read_answer(answer: str) -> list[str] | None:
 
 
 def _turns(said: Sequence[Said]) -> list[dict[str, str]]:
-    """Return the conversation as a Llama Guard's chat template takes it: a user begins, and the roles take turns."""
+    """Return the conversation as a Llama Guard's chat template takes it: a user begins, and the roles take turns.
+
+    So messages of one role in a row become one, and are judged together where they are the last.
+    """
     turns: list[dict[str, str]] = []
     for one in said:
         if turns and turns[-1]["role"] == one.role:
