@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,12 @@ _NEW_STEP = (
     .execution_options(preserve_rowcount=True)
 )
 _TURN_CHANGES = update(agent_turns).where(_OF_TURN)
-_TURNS = select(agent_turns).where(_OF_SESSION).order_by(agent_turns.c.number)
+# in the order of the record's fields: by their names a long session takes twice as long to read
+_TURNS = (
+    select(*(agent_turns.c[field.name] for field in fields(StoredTurn) if field.name != "steps"))
+    .where(_OF_SESSION)
+    .order_by(agent_turns.c.number)
+)
 _STEPS = (
     select(agent_steps.c.turn_id, agent_steps.c.step)
     .join(agent_turns, agent_turns.c.turn_id == agent_steps.c.turn_id)
@@ -165,10 +170,10 @@ class Sessions:
             of_turns, of_steps = _SOME_TURNS, _SOME_STEPS
         found: dict[str, list[dict[str, Any]]] = {}
         with self._database.read() as connection:
-            rows = connection.execute(of_turns, asked).mappings().all()
+            rows = connection.execute(of_turns, asked).all()
             for turn_id, step in connection.execute(of_steps, asked):
                 found.setdefault(turn_id, []).append(step)
-        return [StoredTurn(**row, steps=tuple(found.get(row["turn_id"], ()))) for row in rows]
+        return [StoredTurn(*row, tuple(found.get(row[0], ()))) for row in rows]
 
     def _free(self, connection: Connection, session_id: str) -> int | None:
         """Make sure that no turn of the session is under way, and that none begins before this transaction ends.
