@@ -49,12 +49,8 @@ _NEW_STEP = (
     .execution_options(preserve_rowcount=True)
 )
 _TURN_CHANGES = update(agent_turns).where(_OF_TURN)
-# in the order of the record's fields: by their names a long session takes twice as long to read
-_TURNS = (
-    select(*(agent_turns.c[field.name] for field in fields(StoredTurn) if field.name != "steps"))
-    .where(_OF_SESSION)
-    .order_by(agent_turns.c.number)
-)
+_FIELDS = [field.name for field in fields(StoredTurn) if field.name != "steps"]
+_TURNS = select(*(agent_turns.c[name] for name in _FIELDS)).where(_OF_SESSION).order_by(agent_turns.c.number)
 _STEPS = (
     select(agent_steps.c.turn_id, agent_steps.c.step)
     .join(agent_turns, agent_turns.c.turn_id == agent_steps.c.turn_id)
@@ -173,7 +169,10 @@ class Sessions:
             rows = connection.execute(of_turns, asked).all()
             for turn_id, step in connection.execute(of_steps, asked):
                 found.setdefault(turn_id, []).append(step)
-        return [StoredTurn(*row, tuple(found.get(row[0], ()))) for row in rows]
+        # by place: SQLAlchemy's mappings of a long session take as long as the reading of it
+        return [
+            StoredTurn(**dict(zip(_FIELDS, row, strict=True)), steps=tuple(found.get(row.turn_id, ()))) for row in rows
+        ]
 
     def _free(self, connection: Connection, session_id: str) -> int | None:
         """Make sure that no turn of the session is under way, and that none begins before this transaction ends.

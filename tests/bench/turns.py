@@ -169,18 +169,17 @@ def _until(port: int, sessions: str, over: Callable[[], bool]) -> int:
 
 def agents(bench: Bench) -> Iterator[Line]:
     """Measure a page of agents among few and among many."""
+    first = request("GET", f"/v1alpha/agents?limit={PAGE}")
+    last = request("GET", f"/v1alpha/agents?limit={PAGE}&start_index={MANY - 2 * PAGE}")
     with Wire(bench.port) as wire:
         there = len(wire.json("GET", "/v1alpha/agents")["data"])
         for _ in range(max(0, FEW - there)):
             bench.agent(wire)
-        page = partial(wire.timed, request("GET", f"/v1alpha/agents?limit={PAGE}"))
-        few = in_turns({"few": page}, bench.rounds, COUNT, PART)["few"]
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda count: _make(bench, count), [(MANY - FEW) // 4] * 4))
-        asked = {
-            "first": page,
-            "last": partial(wire.timed, request("GET", f"/v1alpha/agents?start_index={MANY - PAGE - 20}&limit={PAGE}")),
-        }
+        few = in_turns({"few": partial(wire.timed, first)}, bench.rounds, COUNT, PART)["few"]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda count: _make(bench, count), [(MANY - FEW) // 4] * 4))
+    with Wire(bench.port) as wire:
+        asked = {"first": partial(wire.timed, first), "last": partial(wire.timed, last)}
         many = in_turns(asked, bench.rounds, COUNT, PART)
     what = f"page of {PAGE} agents, {MANY:,} stored"
     yield ratio_line(f"{what}, the first", f"{FEW} stored", many["first"], few, 1.5)
