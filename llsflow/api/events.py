@@ -52,9 +52,38 @@ class EventStream(Response):
             await asyncio.gather(sending, gone, return_exceptions=True)
 
     async def _send(self, send: Send) -> None:
-        async for part in _beating(_told(self.events)):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+        pulse, told = _Pulse(send), _told(self.events)
+        beating = asyncio.ensure_future(pulse.beat())
+        try:
+            async for part in told:
+                await pulse.send(part)
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await _close(told)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class _Pulse:
+    """Sends what comes, and a comment whenever nothing came for long."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._came = asyncio.get_running_loop().time()
+
+    async def send(self, part: bytes) -> None:
+        """Send a part."""
+        self._came = asyncio.get_running_loop().time()
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def beat(self) -> None:
+        """Look now and then whether anything came: a task for the whole stream, not one for each event."""
+        while True:
+            quiet = asyncio.get_running_loop().time() - self._came
+            if quiet >= HEARTBEAT_SECONDS:
+                await self.send(b": still at it\n\n")
+            else:
+                await asyncio.sleep(HEARTBEAT_SECONDS - quiet)
 
 
 async def left(receive: Receive) -> None:
@@ -107,27 +136,6 @@ def failure(status: int, message: str) -> bytes:
 def data(value: Any) -> bytes:
     """Return an event."""
     return b"data: " + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
-
-
-async def _beating(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield the events, and a comment whenever none came for long."""
-    coming = asyncio.ensure_future(anext(events))
-    try:
-        while True:
-            done, _ = await asyncio.wait({coming}, timeout=HEARTBEAT_SECONDS)
-            if not done:
-                yield b": still at it\n\n"
-                continue
-            try:
-                event = coming.result()
-            except StopAsyncIteration:
-                return
-            yield event
-            coming = asyncio.ensure_future(anext(events))
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-        await _close(events)
 
 
 async def _close(events: AsyncIterator[Any]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
 """Between tries: doubled each time, and shortened at random so that those who failed together come back apart."""
+
+IDLE_SECONDS = 4.0
+"""How long a connection waits for the next request: less than uvicorn's 5, so none is sent into its end."""
+
+ENDING_SECONDS = 0.2
+"""Longest wait for a stream's end after its `[DONE]`: only one that was read to its end gives its connection on."""
 
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSED = frozenset({400, 413, 422})
@@ -107,7 +113,7 @@ class Channel:
             base_url=self.endpoint.base_url,
             headers={"Authorization": f"Bearer {key}"} if key else None,
             timeout=self.endpoint.timeout_seconds,
-            limits=httpx.Limits(max_connections=self.endpoint.at_once),
+            limits=httpx.Limits(max_connections=self.endpoint.at_once, keepalive_expiry=IDLE_SECONDS),
             trust_env=not is_here(httpx.URL(self.endpoint.base_url).host),
         )
 
@@ -145,7 +151,7 @@ class Channel:
     def _tried(self, why: str) -> str:
         return f"{why} ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else why
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def stream(
         self, client: httpx.AsyncClient, body: Mapping[str, Any], called: str
     ) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -230,14 +236,26 @@ class Channel:
 
 async def _events(response: httpx.Response) -> AsyncIterator[Any]:
     """Yield the JSON of each server-sent event, up to the protocol's `[DONE]`."""
-    async for line in response.aiter_lines():
+    lines = response.aiter_lines()
+    async for line in lines:
         name, _, value = line.partition(":")
         if name != "data":
             continue
         value = value.strip()
         if value == "[DONE]":
+            await _end(lines)
             return
         yield json.loads(value)
+
+
+async def _end(lines: AsyncIterator[str]) -> None:
+    """Read what is left of a stream, as long as it ends soon."""
+    import httpx
+
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(ENDING_SECONDS):
+            async for _ in lines:
+                pass
 
 
 def _message(response: httpx.Response) -> tuple[str, str | None]:

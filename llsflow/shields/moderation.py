@@ -5,13 +5,13 @@ Source: https://platform.openai.com/docs/api-reference/moderations.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, FiniteFloat, StrictBool, ValidationError
 
+from llsflow.data.addresses import is_here
 from llsflow.errors import UnavailableError
 from llsflow.schema.agents import SafetyViolation
 from llsflow.schema.base import Record
@@ -94,7 +94,7 @@ class ModerationShield:
                 timeout=None,  # noqa: S113 - who calls keeps the shield's time limit
                 follow_redirects=False,
                 # an address of this machine is never reached through a proxy
-                trust_env=not _is_here(httpx.URL(self._url).host),
+                trust_env=not is_here(httpx.URL(self._url).host),
             )
         return self._client
 
@@ -137,10 +137,3 @@ class ModerationShield:
             found, known = ", ".join(unknown), ", ".join(sorted(result.categories))
             raise UnavailableError(f"{self._url} has no such categories: found {found}, allowed: {known}")
         return [name for name in counted if result.categories[name]]
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from llsflow.errors import BusyError, ConflictError, NotFoundError
 from llsflow.store.agents import cut, one_more
@@ -21,6 +21,44 @@ if TYPE_CHECKING:
 
 CUT_OFF = "the server was stopped in the middle of this turn"
 """The error of a turn whose process is gone."""
+
+# what a turn asks for stands here ready: SQLAlchemy takes longer to build a statement than SQLite to answer it
+_OF_SESSION = agent_turns.c.session_id == bindparam("of_session")
+_OF_TURN = agent_turns.c.turn_id == bindparam("of_turn")
+_SESSION = select(agent_sessions).where(agent_sessions.c.session_id == bindparam("of_session"))
+_LAST_NUMBER = select(
+    agent_sessions.c.session_id,
+    select(func.max(agent_turns.c.number)).where(_OF_SESSION).scalar_subquery(),
+).where(agent_sessions.c.session_id == bindparam("of_session"))
+_RUNNING = select(agent_turns.c.turn_id, agent_turns.c.owner, agent_turns.c.started_at).where(
+    _OF_SESSION, agent_turns.c.status == "running"
+)
+_NEW_TURN = insert(agent_turns)
+_NUM_STEPS = select(func.count(agent_steps.c.step_id)).where(agent_steps.c.turn_id == bindparam("of_turn"))
+_NEW_STEP = (
+    insert(agent_steps)
+    .from_select(
+        ["step_id", "turn_id", "number", "step"],
+        select(
+            bindparam("step_id", type_=agent_steps.c.step_id.type),
+            agent_turns.c.turn_id,
+            _NUM_STEPS.scalar_subquery(),
+            bindparam("step", type_=agent_steps.c.step.type),
+        ).where(_OF_TURN),
+    )
+    .execution_options(preserve_rowcount=True)
+)
+_TURN_CHANGES = update(agent_turns).where(_OF_TURN)
+_FIELDS = [field.name for field in fields(StoredTurn) if field.name != "steps"]
+_TURNS = select(*(agent_turns.c[name] for name in _FIELDS)).where(_OF_SESSION).order_by(agent_turns.c.number)
+_STEPS = (
+    select(agent_steps.c.turn_id, agent_steps.c.step)
+    .join(agent_turns, agent_turns.c.turn_id == agent_steps.c.turn_id)
+    .where(_OF_SESSION)
+    .order_by(agent_steps.c.number)
+)
+_SOME = agent_turns.c.turn_id.in_(bindparam("turn_ids", expanding=True))
+_SOME_TURNS, _SOME_STEPS = _TURNS.where(_SOME), _STEPS.where(_SOME)
 
 
 class Sessions:
@@ -37,8 +75,8 @@ class Sessions:
     def get(self, session_id: str) -> StoredSession | None:
         """Return the session, or None."""
         with self._database.read() as connection:
-            same = select(agent_sessions).where(agent_sessions.c.session_id == session_id)
-            return next((StoredSession(**row) for row in connection.execute(same).mappings()), None)
+            found = connection.execute(_SESSION, {"of_session": session_id}).mappings()
+            return next((StoredSession(**row) for row in found), None)
 
     def page(self, agent_id: str, start: int, limit: int | None) -> tuple[Sequence[StoredSession], bool]:
         """Return up to `limit` sessions of an agent in the order of their beginnings, and whether there are more."""
@@ -66,12 +104,11 @@ class Sessions:
             NotFoundError: there is no such session.
             BusyError: another turn of the session is under way.
         """
+        owner = this_process()
         with self._database.write() as connection:
-            self._free(connection, turn.session_id)
-            last = select(func.max(agent_turns.c.number)).where(agent_turns.c.session_id == turn.session_id)
-            number = connection.execute(last).scalar()
-            begun = replace(turn, number=0 if number is None else number + 1, owner=this_process())
-            connection.execute(insert(agent_turns).values(_columns(begun)))
+            last = self._free(connection, turn.session_id)
+            begun = replace(turn, number=0 if last is None else last + 1, owner=owner)
+            connection.execute(_NEW_TURN, _columns(begun))
             return begun
 
     def resume(self, session_id: str, turn_id: str, was: TurnStatus) -> None:
@@ -97,15 +134,11 @@ class Sessions:
             NotFoundError: the turn was removed.
         """
         with self._database.write() as connection:
-            if not connection.execute(select(agent_turns.c.turn_id).where(agent_turns.c.turn_id == turn_id)).first():
+            row = {"step_id": step["step_id"], "of_turn": turn_id, "step": step}
+            if not connection.execute(_NEW_STEP, row).rowcount:
                 raise NotFoundError(f"turn {turn_id!r} was removed")
-            count = select(func.count()).where(agent_steps.c.turn_id == turn_id)
-            number = connection.execute(count).scalar_one()
-            row = {"step_id": step["step_id"], "turn_id": turn_id, "number": number, "step": step}
-            connection.execute(insert(agent_steps).values(row))
             if generations is not None:
-                same = update(agent_turns).where(agent_turns.c.turn_id == turn_id)
-                connection.execute(same.values(generations=generations))
+                connection.execute(_TURN_CHANGES, {"of_turn": turn_id, "generations": generations})
 
     def end(
         self,
@@ -121,45 +154,47 @@ class Sessions:
         if output_message is not None:
             changes["output_message"] = output_message
         with self._database.write() as connection:
-            connection.execute(update(agent_turns).where(agent_turns.c.turn_id == turn_id).values(**changes))
+            connection.execute(_TURN_CHANGES, {"of_turn": turn_id, **changes})
         return now
 
     def turns(self, session_id: str, turn_ids: Collection[str] | None = None) -> Sequence[StoredTurn]:
         """Return the turns of a session in their order, or those of them that are named."""
-        some = select(agent_turns).where(agent_turns.c.session_id == session_id)
-        steps = select(agent_steps.c.turn_id, agent_steps.c.step).join(
-            agent_turns, agent_turns.c.turn_id == agent_steps.c.turn_id
-        )
-        steps = steps.where(agent_turns.c.session_id == session_id)
+        asked: dict[str, Any] = {"of_session": session_id}
+        of_turns, of_steps = _TURNS, _STEPS
         if turn_ids is not None:
-            some = some.where(agent_turns.c.turn_id.in_(turn_ids))
-            steps = steps.where(agent_turns.c.turn_id.in_(turn_ids))
+            asked["turn_ids"] = list(turn_ids)
+            of_turns, of_steps = _SOME_TURNS, _SOME_STEPS
         found: dict[str, list[dict[str, Any]]] = {}
         with self._database.read() as connection:
-            rows = connection.execute(some.order_by(agent_turns.c.number)).mappings().all()
-            for turn_id, step in connection.execute(steps.order_by(agent_steps.c.number)):
+            rows = connection.execute(of_turns, asked).all()
+            for turn_id, step in connection.execute(of_steps, asked):
                 found.setdefault(turn_id, []).append(step)
-        return [StoredTurn(**row, steps=tuple(found.get(row["turn_id"], ()))) for row in rows]
+        # by place: SQLAlchemy's mappings of a long session take as long as the reading of it
+        return [
+            StoredTurn(**dict(zip(_FIELDS, row, strict=True)), steps=tuple(found.get(row.turn_id, ()))) for row in rows
+        ]
 
-    def _free(self, connection: Connection, session_id: str) -> None:
+    def _free(self, connection: Connection, session_id: str) -> int | None:
         """Make sure that no turn of the session is under way, and that none begins before this transaction ends.
+
+        Returns the number of its last turn.
 
         Raises:
             NotFoundError: there is no such session.
             BusyError: one is.
         """
         self._database.lock_name(connection, "session", session_id)
-        same = select(agent_sessions.c.session_id).where(agent_sessions.c.session_id == session_id)
-        if not connection.execute(same).first():
+        asked = {"of_session": session_id}
+        session = connection.execute(_LAST_NUMBER, asked).first()
+        if session is None:
             raise NotFoundError(f"no session {session_id!r}")
-        running = select(agent_turns.c.turn_id, agent_turns.c.owner, agent_turns.c.started_at).where(
-            agent_turns.c.session_id == session_id, agent_turns.c.status == "running"
-        )
-        for turn_id, owner, since in connection.execute(running).all():
+        for turn_id, owner, since in connection.execute(_RUNNING, asked).all():
             if owner and lives(owner, since):
                 raise BusyError(f"turn {turn_id!r} of this session is under way: wait for it, or begin another session")
             ended = {"status": "failed", "owner": None, "error": CUT_OFF, "completed_at": datetime.now(UTC)}
-            connection.execute(update(agent_turns).where(agent_turns.c.turn_id == turn_id).values(**ended))
+            connection.execute(_TURN_CHANGES, {"of_turn": turn_id, **ended})
+        last: int | None = session[1]
+        return last
 
 
 def _columns(turn: StoredTurn) -> dict[str, Any]:

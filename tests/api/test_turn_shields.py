@@ -21,7 +21,7 @@ def shield(shield_id: str, provider: dict[str, Any] | None = None, **more: Any) 
     """Write a shield; by itself it looks for a password."""
     folder = Path("conf/shield")
     folder.mkdir(parents=True, exist_ok=True)
-    of = provider or {"type": "patterns", "patterns": [{"pattern": "swordfish"}]}
+    of = provider or {"type": "patterns", "patterns": [{"pattern": "sword[a-z]+"}]}
     values = {"shield_id": shield_id, "provider": of, "user_message": "Not that.", **more}
     (folder / f"{shield_id}.yaml").write_text(yaml.safe_dump(values))
 
@@ -86,9 +86,9 @@ def test_an_answer_that_is_stopped_is_told_and_kept_nowhere(served: Served, scri
     place = f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}"
     body = {"messages": [{"role": "user", "content": "tell me"}], "stream": stream}
     told = served.http.post(f"{place}/turn", json=body).text
-    assert "sword" not in told
+    assert "swordfish" not in told
     assert "password" not in told
-    assert "sword" not in served.http.get(place).text
+    assert "swordfish" not in served.http.get(place).text
     turn = one.session.turns[-1]
     assert [step.step_type for step in turn.steps] == ["inference", "shield_call"]
     assert turn.output_message.content == "Not that."
@@ -111,7 +111,7 @@ def test_a_shield_that_does_not_hold_back_lets_the_answer_stream(served: Served,
     told = "".join(payload.delta.text for payload in payloads if payload.event_type == "step_progress")
     assert told == SECRET
     assert payloads[-1].turn.output_message.content == "Not that."
-    assert "sword" not in json.dumps([turn.to_dict() for turn in one.session.turns], default=str)
+    assert "swordfish" not in json.dumps([turn.to_dict() for turn in one.session.turns], default=str)
 
 
 @pytest.mark.parametrize("level", ["warn", "info"])
@@ -140,7 +140,7 @@ def test_a_model_judges(served: Served, script: Scripted) -> None:
     def say(body: dict[str, Any], _: int) -> str:
         asked = str(body["messages"])
         if "S1" in asked and "unsafe" in asked:
-            return "unsafe\nS1" if "harm" in asked.split("BEGIN CONVERSATION")[-1] else "safe"
+            return "unsafe\nS1" if "harm" in asked.rpartition("BEGIN CONVERSATION")[2] else "safe"
         return "a fine answer"
 
     script.say = say

@@ -15,24 +15,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import first_step
 import rows
 import server
+from repeated import asking, in_turns, p99, said
 from tables import Line, check_line, ratio_line, table
 from wire import Wire, request
 
 HERE = Path(__file__).parent
+PART = "API"
 SMALL = 1000
 APPENDED_ROWS = 100
 PAGES, APPENDS = 300, 60
 """Requests of each kind in a round."""
 SCAN_ROWS = 1000
 WRITERS, WRITES = 16, 100
-ASK_EVERY_SECONDS, ASK_SECONDS = 0.02, 6.0
+ASK_SECONDS = 6.0
 READERS = 2
 RERANKS = 50
 STARTS = 11
@@ -65,11 +68,6 @@ def main() -> None:
     print(first_step.table(steps) + "\n")
 
 
-def said(words: str) -> None:
-    """Tell how far it is."""
-    print(f"  API: {words}", file=sys.stderr, flush=True)
-
-
 def register(wire: Wire, name: str, rows_of: str) -> None:
     """Register a file of the folder."""
     source = {"type": "uri", "uri": rows_of}
@@ -87,22 +85,22 @@ def requests(own: Wire, theirs: Wire, large: int, rounds: int) -> Iterator[Line]
     register(own, "small", "small.jsonl")
     began = time.perf_counter()
     register(own, "large", "large.jsonl")
-    said(f"{large:,} rows registered in {time.perf_counter() - began:.1f} s")
+    said(PART, f"{large:,} rows registered in {time.perf_counter() - began:.1f} s")
     appended = {"rows": [rows.row(number) for number in range(APPENDED_ROWS)]}
     asked = {
-        "small": (own, page("small", SMALL)),
-        "plain": (theirs, request("GET", "/page")),
-        "declared": (theirs, request("GET", "/declared-page")),
-        "large": (own, page("large", large)),
+        "small": partial(own.timed, page("small", SMALL)),
+        "plain": partial(theirs.timed, request("GET", "/page")),
+        "declared": partial(theirs.timed, request("GET", "/declared-page")),
+        "large": partial(own.timed, page("large", large)),
     }
-    times = in_turns(asked, rounds, PAGES)
+    times = in_turns(asked, rounds, PAGES, PART)
     register(own, "grows", "small.jsonl")
     asked = {
-        "append": (own, request("POST", "/v1beta/datasetio/append-rows/grows", appended)),
-        "fsync": (theirs, request("POST", "/append", appended)),
-        "barest": (theirs, request("POST", "/append-body", appended)),
+        "append": partial(own.timed, request("POST", "/v1beta/datasetio/append-rows/grows", appended)),
+        "fsync": partial(theirs.timed, request("POST", "/append", appended)),
+        "barest": partial(theirs.timed, request("POST", "/append-body", appended)),
     }
-    times |= in_turns(asked, rounds, APPENDS)
+    times |= in_turns(asked, rounds, APPENDS, PART)
     first, middle = f"page of {rows.PAGE_ROWS} rows of {SMALL:,}", f"the same of {large:,}"
     yield ratio_line(first, "bare route, the same rows from memory", times["small"], times["plain"], 1.5)
     yield ratio_line(first, "the same, async and typed", times["small"], times["declared"])
@@ -118,25 +116,10 @@ def reranking(own: Wire, rounds: int) -> Iterator[Line]:
     words = ["".join(draw.choices("abcdefghij", k=draw.randint(2, 8))) for _ in range(3000)]
     items = [" ".join(draw.choices(words, k=40)) for _ in range(1000)]
     body = {"model": "bm25", "query": " ".join(draw.choices(words, k=8)), "items": items}
-    times = in_turns({"rerank": (own, request("POST", "/v1alpha/inference/rerank", body))}, rounds, RERANKS)
+    ask = partial(own.timed, request("POST", "/v1alpha/inference/rerank", body))
+    times = in_turns({"rerank": ask}, rounds, RERANKS, PART)
     middle = statistics.median(statistics.median(one) for one in times["rerank"])
     yield check_line("BM25 rerank of 1,000 items, p50", f"{middle * 1e3:.1f} ms", "≤ 20 ms", middle <= 0.02)
-
-
-def in_turns(asked: Mapping[str, tuple[Wire, bytes]], rounds: int, count: int) -> dict[str, list[list[float]]]:
-    """Return the seconds of each request, round by round: A B C, C B A, A B C, …"""
-    times: dict[str, list[list[float]]] = {name: [[] for _ in range(rounds)] for name in asked}
-    for wire, data in asked.values():
-        for _ in range(20):
-            wire.ask(data)
-    for number in range(rounds):
-        for turn in range(count):
-            for name in list(asked) if turn % 2 == 0 else list(asked)[::-1]:
-                wire, data = asked[name]
-                times[name][number].append(wire.timed(data))
-        medians = ", ".join(f"{name} {statistics.median(times[name][number]) * 1e3:.2f} ms" for name in asked)
-        said(f"round {number + 1}: {medians}")
-    return times
 
 
 def scan(own: Wire, large: int, pid: int, idle: int) -> Iterator[Line]:
@@ -148,7 +131,7 @@ def scan(own: Wire, large: int, pid: int, idle: int) -> Iterator[Line]:
         found += own.ask(request("GET", path)).count(b'"source":')
     rate = found / (time.perf_counter() - began)
     grown = (server.memory(pid) - idle) / 2**20
-    said(f"scan {rate:,.0f} rows/s, {grown:.0f} MiB above idle")
+    said(PART, f"scan {rate:,.0f} rows/s, {grown:.0f} MiB above idle")
     what = f"all {large:,} rows by pages of {SCAN_ROWS:,}"
     yield check_line(what, f"{rate:,.0f} rows/s", "≥ 50,000", found == large and rate >= 50_000)
     yield check_line("memory of the server after that, above idle", f"{grown:.0f} MiB", "≤ 100 MiB", grown <= 100)
@@ -176,7 +159,7 @@ def writers(port: int) -> Iterator[Line]:
         [row["answer"] for row in kept if row["question"] == f"writer {writer}"] == [str(n) for n in range(WRITES)]
         for writer in range(WRITERS)
     )
-    said(f"{WRITERS} writers: {WRITERS * WRITES / seconds:,.0f} appends/s")
+    said(PART, f"{WRITERS} writers: {WRITERS * WRITES / seconds:,.0f} appends/s")
     found = f"{len(kept):,} kept of {WRITERS * WRITES:,}, {WRITERS * WRITES / seconds:,.0f} appends/s"
     whole = len(kept) == WRITERS * WRITES and in_order
     yield check_line(f"{WRITERS} writers at once, {WRITES} appends each", found, "all, in order", whole)
@@ -185,39 +168,22 @@ def writers(port: int) -> Iterator[Line]:
 def others(port: int, folder: Path, large: int, rounds: int) -> Iterator[Line]:
     """Measure what somebody else waits while a large set is read or registered."""
     times: dict[str, list[list[float]]] = {"idle": [], "read": [], "register": []}
+    small = request("GET", "/v1beta/datasets/small")
     for number in range(rounds):
-        times["idle"].append(asking(port, lambda seconds: seconds > ASK_SECONDS))
+        times["idle"].append(asking(port, small, lambda seconds: seconds > ASK_SECONDS))
         with load(port, *[("read", str(large))] * READERS):
-            times["read"].append(asking(port, lambda seconds: seconds > ASK_SECONDS))
+            times["read"].append(asking(port, small, lambda seconds: seconds > ASK_SECONDS))
         with load(port, ("register", "large.jsonl", f"again-{number}")) as (registering,):
-            times["register"].append(asking(port, lambda _, load=registering: load.poll() is not None))
+            times["register"].append(asking(port, small, lambda _, load=registering: load.poll() is not None))
         with Wire(port) as wire:
             wire.json("DELETE", f"/v1beta/datasets/again-{number}")
         told = ", ".join(f"{name} {p99(found[-1]) * 1e3:.1f} ms of {len(found[-1])}" for name, found in times.items())
-        said(f"round {number + 1}, p99 of others: {told}")
+        said(PART, f"round {number + 1}, p99 of others: {told}")
     size = f"{large:,} rows"
     read = f"p99 of another request while {READERS} read {size} by pages of 10,000"
     yield ratio_line(read, "idle", times["read"], times["idle"], 5, middle=p99)
     registered = f"p99 of another request while {size} are registered from a file"
     yield ratio_line(registered, "idle", times["register"], times["idle"], 5, middle=p99)
-
-
-def p99(times: Sequence[float]) -> float:
-    """Return the 99th percentile."""
-    return sorted(times)[int(len(times) * 0.99)]
-
-
-def asking(port: int, done: Callable[[float], bool]) -> list[float]:
-    """Return the seconds of one small request every 20 ms; one that is late does not delay the next."""
-    asked = request("GET", "/v1beta/datasets/small")
-    times: list[float] = []
-    began = time.perf_counter()
-    with Wire(port) as wire:
-        wire.ask(asked)
-        while not done(time.perf_counter() - began):
-            times.append(wire.timed(asked))
-            time.sleep(max(0.0, ASK_EVERY_SECONDS - times[-1]))
-    return times
 
 
 @contextlib.contextmanager
@@ -246,9 +212,8 @@ def starts(folder: Path, rounds: int) -> Iterator[Line]:
         subprocess.run([sys.executable, "-c", IMPORTS], check=True)
         imports.append([time.perf_counter() - began])
         ours.append([first_answer(folder)])
-    said(
-        f"start {statistics.median(t for (t,) in ours):.2f} s, imports {statistics.median(t for (t,) in imports):.2f} s"
-    )
+    own, bare = (statistics.median(seconds for (seconds,) in times) for times in (ours, imports))
+    said(PART, f"start {own:.2f} s, imports {bare:.2f} s")
     yield ratio_line("`llsflow serve` to its first answered read", f'`python -c "{IMPORTS}"`', ours, imports, 3)
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +29,29 @@ ANSWER = json.dumps(
     }
 ).encode()
 HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(ANSWER)}\r\n\r\n".encode()
+WORDS = ("Forty", "-two", ", as", " ever", ".")
+"""Of a streamed answer, an event each."""
+
+
+def _streamed() -> bytes:
+    """Return a streamed completion, a chunk for each event."""
+    deltas = [{"role": "assistant", "content": ""}, *({"content": word} for word in WORDS)]
+    choices: list[dict[str, Any]] = [{"index": 0, "delta": delta, "finish_reason": None} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
+    said = [{"object": "chat.completion.chunk", "choices": [choice]} for choice in choices]
+    counted = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": len(WORDS), "total_tokens": 14}}
+    events = [f"data: {json.dumps(event)}\n\n" for event in (*said, counted)]
+    chunks = "".join(f"{len(event):x}\r\n{event}\r\n" for event in (*events, "data: [DONE]\n\n"))
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return f"{head}{chunks}0\r\n\r\n".encode()
+
+
+STREAMED = _streamed()
+STREAM = re.compile(rb'"stream": ?true')
 
 
 class Stub(asyncio.Protocol):
-    """Answers each request with the same completion, as soon as it is whole."""
+    """Answers each request with the same completion, as soon as it is whole: streamed where that is asked for."""
 
     def __init__(self) -> None:
         self.came = b""
@@ -47,8 +69,9 @@ class Stub(asyncio.Protocol):
             length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
             if len(self.came) < end + 4 + length:
                 return
+            streams = STREAM.search(self.came, end, end + 4 + length)
             self.came = self.came[end + 4 + length :]
-            self.transport.write(HEAD + ANSWER)
+            self.transport.write(STREAMED if streams else HEAD + ANSWER)
 
 
 async def serve() -> None:
@@ -56,6 +79,17 @@ async def serve() -> None:
     server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
     await server.serve_forever()
+
+
+@contextlib.contextmanager
+def stub() -> Iterator[str]:
+    """Give the address of a stub in a process of its own."""
+    with subprocess.Popen([sys.executable, __file__, "stub"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
 
 
 async def bare(url: str, rows: int, at_once: int) -> float:
@@ -112,17 +146,12 @@ def main() -> None:
     if options.kind == "stub":
         asyncio.run(serve())
         return
-    with subprocess.Popen([sys.executable, __file__, "stub"], stdout=subprocess.PIPE, text=True) as stub:
-        assert stub.stdout is not None
-        try:
-            url = stub.stdout.readline().strip()
-            seconds = (
-                asyncio.run(bare(url, options.rows, options.at_once))
-                if options.kind == "bare"
-                else llsflow(url, options.rows, options.at_once)
-            )
-        finally:
-            stub.terminate()
+    with stub() as url:
+        seconds = (
+            asyncio.run(bare(url, options.rows, options.at_once))
+            if options.kind == "bare"
+            else llsflow(url, options.rows, options.at_once)
+        )
     print(json.dumps({"rate": options.rows / seconds, "seconds": round(seconds, 3)}))
 
 

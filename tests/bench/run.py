@@ -1,7 +1,7 @@
 """All measurements, each in a process of its own, in turns with the peers; prints the README's tables.
 
-    python tests/bench/run.py [--only train packed dpo large lora generate shared engine endpoint startup scoring api]
-                            [--rounds 3] [--clock wall]
+    python tests/bench/run.py [--only train packed dpo large lora generate shared engine endpoint startup scoring api
+                            turns] [--rounds 3] [--clock wall]
 
 The machine's speed drifts, so a ratio is taken between neighbours of one round, and the median of the rounds is
 told. `--clock cpu` counts processor seconds of one thread, for a machine that others use as well. Peers are
@@ -27,7 +27,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
-API, ENGINE = "api", "engine"
+API, ENGINE, TURNS = "api", "engine", "turns"
 FIXTURE = ("train", "packed", "dpo", "large", "lora", "generate", "shared", ENGINE)
 """What is measured on the fixture, most of it beside peers."""
 PEER_PACKAGES = ("trl==1.13.0", "lm_eval==0.4.13", "peft", "datasets", "accelerate")
@@ -298,7 +298,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure what was asked for and print the tables."""
-    names = (*FIXTURE, "endpoint", "startup", "scoring", API)
+    names = (*FIXTURE, "endpoint", "startup", "scoring", API, TURNS)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=3)
@@ -316,10 +316,11 @@ def main() -> None:
             compare(comparison, environment)
         engine = section("engine.py", fixture, "--rounds", options.rounds) if ENGINE in options.only else ""
     api = section("api.py", "--rounds", options.rounds) if API in options.only else ""
+    turns = section("turns.py", "--rounds", options.rounds) if TURNS in options.only else ""
     print(f"\nMeasured on {machine()}.\n")
     for name, comparison in chosen.items():
         print((startup_table if name == "startup" else table)(comparison) + "\n")
-    print(engine + api, end="")
+    print(engine + api + turns, end="")
 
 
 if __name__ == "__main__":

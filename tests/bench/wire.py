@@ -59,6 +59,24 @@ class Wire:
         self.ask(request)
         return time.perf_counter() - began
 
+    def marked(self, request: bytes, *marks: bytes) -> list[float]:
+        """Return the seconds from the first byte out to each mark of a streamed answer, in their order, and to its end.
+
+        Raises:
+            RuntimeError: the answer is none of success, or ends without them.
+        """
+        began, came, times, place = time.perf_counter(), b"", [], 0
+        self._socket.sendall(request)
+        wanted = [*marks, b"\r\n0\r\n\r\n"]
+        while wanted:
+            came += self._receive()
+            while wanted and (found := came.find(wanted[0], place)) >= 0:
+                times.append(time.perf_counter() - began)
+                place = found + len(wanted.pop(0))
+            if not came.startswith(b"HTTP/1.1 2") or (len(wanted) > 1 and came.endswith(wanted[-1])):
+                raise RuntimeError(f"{request[:80]!r}: {came[-500:].decode()}")
+        return times
+
     def json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Return the answer as a value."""
         return json.loads(self.ask(request(method, path, body)) or b"null")
