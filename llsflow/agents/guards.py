@@ -19,6 +19,7 @@ from llsflow.schema.agents import (
     StepType,
     ViolationLevel,
 )
+from llsflow.schema.inference import CompletionMessage, StopReason
 from llsflow.schema.shields import ShieldConfig
 from llsflow.shields import Ask, NamedShield, Said, look, shield_of
 
@@ -107,6 +108,11 @@ def shield_step(work: Work, step_id: str, began: datetime, violation: SafetyViol
         completed_at=datetime.now(UTC),
         violation=violation,
     )
+
+
+def refusal(violation: SafetyViolation) -> CompletionMessage:
+    """Return what is said instead of what a shield has stopped."""
+    return CompletionMessage(content=violation.user_message or "", stop_reason=StopReason.END_OF_TURN, tool_calls=[])
 
 
 def stops(violation: SafetyViolation | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from llsflow.agents import history, prompts
 from llsflow.agents.generating import Said
-from llsflow.agents.guards import OUTPUT, shield_step, spoken, started, stops
+from llsflow.agents.guards import OUTPUT, refusal, shield_step, spoken, started, stops
 from llsflow.agents.prompts import FORMATS, MalformedCallError
 from llsflow.agents.work import Payload, Work
 from llsflow.models.protocol import request_body
@@ -75,10 +75,11 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
         step = step.model_copy(update={"model_response": work.said})
     for told in withheld or ():
         yield told
-    yield await work.keep(step, work.generations)
+    ending = work.ending()
+    yield await work.keep(step, None if looked else ending)
     if looked:
         yield started(looked.step_id, OUTPUT)
-        yield await work.keep(looked)
+        yield await work.keep(looked, ending)
 
 
 async def _deltas(work: Work, said: Said, held: _Held) -> AsyncGenerator[ContentDelta]:
@@ -109,9 +110,7 @@ async def _looked_at(work: Work, text: str) -> ShieldCallStep:
     began = datetime.now(UTC)
     violation = await look(work.output_shields, [*spoken([*work.before, *work.asked]), ShieldSaid("assistant", text)])
     if violation and stops(violation):
-        work.said = CompletionMessage(
-            content=violation.user_message or "", stop_reason=StopReason.END_OF_TURN, tool_calls=[]
-        )
+        work.said = refusal(violation)
     return shield_step(work, str(uuid.uuid4()), began, violation)
 
 

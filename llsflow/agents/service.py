@@ -152,6 +152,9 @@ class AgentsService:
             NotFoundError: there is none.
         """
         self.agent(agent_id)
+        return self._session(agent_id, session_id)
+
+    def _session(self, agent_id: str, session_id: str) -> tuple[StoredSession, Sessions]:
         for sessions in self._places():
             session = sessions.get(session_id)
             if session is not None and session.agent_id == agent_id:
@@ -238,7 +241,7 @@ class AgentsService:
     def _begun(
         self, agent_id: str, session_id: str, request: CreateAgentTurnRequest, config: AgentConfig, toolbox: Toolbox
     ) -> Work:
-        _, sessions = self.session(agent_id, session_id)
+        _, sessions = self._session(agent_id, session_id)
         model = self.model(config.model)
         mistakes = [*checks.agent_mistakes(config, model, toolbox.names)]
         mistakes += checks.request_mistakes(request, config, model, toolbox.names)
@@ -255,7 +258,7 @@ class AgentsService:
     def _resumed(
         self, agent_id: str, turn: StoredTurn, request: ResumeAgentTurnRequest, config: AgentConfig, toolbox: Toolbox
     ) -> Work:
-        _, sessions = self.session(agent_id, turn.session_id)
+        _, sessions = self._session(agent_id, turn.session_id)
         if turn.status != "awaiting_input" and not checks.may_have_been_parsed(turn):
             raise ConflictError(f"turn {turn.turn_id!r} waits for no answers: it is {turn.status}")
         if mistakes := list(checks.response_mistakes(turn, request.tool_responses)):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from llsflow.agents.execution import answered, run_tools
-from llsflow.agents.guards import look_at_input
+from llsflow.agents.guards import look_at_input, refusal
 from llsflow.agents.inference import infer
-from llsflow.agents.work import Payload, Work
+from llsflow.agents.work import Payload, Work, ended
 from llsflow.errors import LlsflowError
 from llsflow.schema.agents import (
     AgentTurnResponseTurnAwaitingInputPayload,
     AgentTurnResponseTurnCompletePayload,
     AgentTurnResponseTurnStartPayload,
-    Turn,
 )
-from llsflow.schema.inference import CompletionMessage, StopReason, ToolResponse
-from llsflow.store.records import TurnStatus
+from llsflow.schema.inference import ToolResponse
 
 CLIENT_LEFT = "the client went away in the middle of this turn"
 """The error of a turn that nobody read on."""
@@ -61,33 +58,31 @@ async def _steps(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerato
         async for payload in payloads:
             yield payload
     if work.stopped:
-        told = CompletionMessage(
-            content=work.stopped.user_message or "", stop_reason=StopReason.END_OF_TURN, tool_calls=[]
-        )
-        yield AgentTurnResponseTurnCompletePayload(turn=await _end(work, "completed", told))
+        await work.end(ended("completed", refusal(work.stopped)))
+    while work.turn.status == "running":
+        async with aclosing(_round(work)) as payloads:
+            async for payload in payloads:
+                yield payload
+    turn = work.view(work.turn)
+    if work.turn.status == "awaiting_input":
+        yield AgentTurnResponseTurnAwaitingInputPayload(turn=turn)
+    else:
+        yield AgentTurnResponseTurnCompletePayload(turn=turn)
+
+
+async def _round(work: Work) -> AsyncGenerator[Payload]:
+    """Have the model speak, and the server's tools answer."""
+    async with aclosing(infer(work)) as payloads:
+        async for payload in payloads:
+            yield payload
+    if work.turn.status != "running":
         return
-    while True:
-        async with aclosing(infer(work)) as payloads:
-            async for payload in payloads:
-                yield payload
-        message = work.said
-        assert message is not None  # noqa: S101 - the model has spoken
-        calls = message.tool_calls or []
-        if not calls or message.stop_reason is StopReason.OUT_OF_TOKENS:
-            break
-        if work.at_limit:
-            message = message.model_copy(update={"stop_reason": StopReason.END_OF_TURN})
-            break
-        pending = [call for call in calls if work.toolbox.is_callers(call)]
-        async with aclosing(run_tools(work, [call for call in calls if call not in pending])) as payloads:
-            async for payload in payloads:
-                yield payload
-        if pending:
-            kept = {"tool_calls": pending, "stop_reason": StopReason.END_OF_MESSAGE}
-            turn = await _end(work, "awaiting_input", message.model_copy(update=kept))
-            yield AgentTurnResponseTurnAwaitingInputPayload(turn=turn)
-            return
-    yield AgentTurnResponseTurnCompletePayload(turn=await _end(work, "completed", message))
+    calls = [call for call in (work.said and work.said.tool_calls) or () if not work.toolbox.is_callers(call)]
+    async with aclosing(run_tools(work, calls)) as payloads:
+        async for payload in payloads:
+            yield payload
+    if waiting := work.waiting():
+        await work.end(waiting)
 
 
 async def _before(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerator[Payload]:
@@ -98,10 +93,3 @@ async def _before(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerat
         async with aclosing(look_at_input(work, work.input_shields)) as payloads:
             async for payload in payloads:
                 yield payload
-
-
-async def _end(work: Work, status: TurnStatus, message: CompletionMessage) -> Turn:
-    said = message.model_dump(mode="json")
-    at = await asyncio.to_thread(work.sessions.end, work.turn.turn_id, status, output_message=said)
-    work.turn = replace(work.turn, status=status, output_message=said, completed_at=at)
-    return work.view(work.turn)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from llsflow.agents.history import input_messages, steps_of
 from llsflow.schema.agents import Agent, AgentConfig, Session, Turn
 from llsflow.schema.inference import CompletionMessage, StopReason
 from llsflow.store import StoredAgent, StoredSession, StoredTurn
+
+IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
+"""How images of each MIME type begin, in base64."""
 
 NOTHING = CompletionMessage(content="", stop_reason=StopReason.END_OF_TURN, tool_calls=[])
 """The output of a turn that failed before it had any."""
@@ -21,24 +24,45 @@ def agent_view(agent: StoredAgent) -> Agent:
 
 def session_view(session: StoredSession, turns: Sequence[StoredTurn] = ()) -> Session:
     """Return a session with these turns."""
-    return Session(
-        session_id=session.session_id,
-        session_name=session.session_name,
-        turns=[turn_view(turn) for turn in turns],
-        started_at=session.started_at,
-    )
+    # a long one is read in one go: turn by turn takes half as long again
+    record = {
+        "session_id": session.session_id,
+        "session_name": session.session_name,
+        "turns": [_turn(turn) for turn in turns],
+        "started_at": session.started_at,
+    }
+    return Session.model_validate(record, extra="ignore")
 
 
 def turn_view(turn: StoredTurn) -> Turn:
     """Return a turn."""
-    return Turn(
-        turn_id=turn.turn_id,
-        session_id=turn.session_id,
-        input_messages=input_messages(turn),
-        steps=steps_of(turn),
-        output_message=CompletionMessage.model_validate(turn.output_message) if turn.output_message else NOTHING,
-        output_attachments=[],
-        started_at=turn.started_at,
-        completed_at=turn.completed_at,
-        error=turn.error,
-    )
+    return Turn.model_validate(_turn(turn), extra="ignore")
+
+
+def _turn(turn: StoredTurn) -> dict[str, Any]:
+    return {
+        "turn_id": turn.turn_id,
+        "session_id": turn.session_id,
+        "input_messages": turn.request["messages"],
+        "steps": turn.steps,
+        "output_message": turn.output_message or NOTHING,
+        "output_attachments": [_attachment(image) for step in turn.steps for image in _images(step)],
+        "started_at": turn.started_at,
+        "completed_at": turn.completed_at,
+        "error": turn.error,
+    }
+
+
+def _images(step: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the images that tools have made."""
+    for response in step.get("tool_responses", ()):
+        content = response["content"]
+        for item in content if isinstance(content, list) else [content]:
+            if isinstance(item, dict) and item["type"] == "image":
+                yield item
+
+
+def _attachment(image: dict[str, Any]) -> dict[str, Any]:
+    data = image["image"].get("data") or ""
+    kind = next((kind for start, kind in IMAGE_STARTS.items() if data.startswith(start)), "image/png")
+    return {"content": image, "mime_type": kind}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 
 from llsflow.agents import history
@@ -14,16 +15,18 @@ from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import (
     AgentConfig,
     AgentTurnResponseStepCompletePayload,
+    InferenceStep,
     SafetyViolation,
     Step,
     StepType,
     Turn,
 )
 from llsflow.schema.base import Record
-from llsflow.schema.inference import CompletionMessage, ToolChoice, ToolConfig, ToolPromptFormat
+from llsflow.schema.inference import CompletionMessage, StopReason, ToolChoice, ToolConfig, ToolPromptFormat
 from llsflow.shields import NamedShield
 from llsflow.store import StoredTurn
-from llsflow.store.sessions import Sessions
+from llsflow.store.records import TurnStatus
+from llsflow.store.sessions import Ending, Sessions
 from llsflow.tools import ToolContext
 
 Payload = Record
@@ -31,6 +34,11 @@ Payload = Record
 
 DEFAULT_GENERATIONS = 10
 """Of a turn, as in the specification."""
+
+
+def ended(status: TurnStatus, message: CompletionMessage) -> Ending:
+    """Return how a turn ends with a message."""
+    return Ending(status, message.model_dump(mode="json"))
 
 
 def most_generations(config: AgentConfig) -> int:
@@ -67,14 +75,48 @@ class Work:
     def __post_init__(self) -> None:
         self.generations = self.turn.generations
 
-    async def keep(self, step: Step, generations: int | None = None) -> Payload:
-        """Store a step that is done, and return its event."""
-        record = step.model_dump(mode="json")
-        await asyncio.to_thread(self.sessions.add_step, self.turn.turn_id, record, generations)
-        self.turn = replace(self.turn, steps=(*self.turn.steps, record))
+    async def keep(self, step: Step, ending: Ending | None = None) -> Payload:
+        """Store a step that is done, and how the turn ends with it, and return the step's event."""
+        record, turn = step.model_dump(mode="json"), self.turn
+        generations = self.generations if isinstance(step, InferenceStep) else None
+        at = await asyncio.to_thread(self.sessions.add_step, turn.turn_id, record, generations, ending)
+        self.turn = replace(turn, steps=(*turn.steps, record))
+        if ending is not None:
+            self._ended(ending, at)
         return AgentTurnResponseStepCompletePayload(
             step_type=StepType(step.step_type), step_id=step.step_id, step_details=step
         )
+
+    async def end(self, ending: Ending) -> None:
+        """Store how the turn ends."""
+        said = ending.output_message
+        at = await asyncio.to_thread(self.sessions.end, self.turn.turn_id, ending.status, output_message=said)
+        self._ended(ending, at)
+
+    def _ended(self, ending: Ending, at: datetime) -> None:
+        said = ending.output_message
+        self.turn = replace(self.turn, status=ending.status, output_message=said, completed_at=at)
+
+    def ending(self) -> Ending | None:
+        """Return how the turn ends with what the model said last; None: tools of the server come first."""
+        message = self.said
+        assert message is not None  # noqa: S101 - the model has spoken
+        calls = message.tool_calls or []
+        if not calls or message.stop_reason is StopReason.OUT_OF_TOKENS:
+            return ended("completed", message)
+        if self.at_limit:
+            return ended("completed", message.model_copy(update={"stop_reason": StopReason.END_OF_TURN}))
+        return self.waiting() if all(self.toolbox.is_callers(call) for call in calls) else None
+
+    def waiting(self) -> Ending | None:
+        """Return that the turn waits for the caller's tools; None: none of them was called."""
+        message = self.said
+        assert message is not None  # noqa: S101 - the model has spoken
+        pending = [call for call in message.tool_calls or () if self.toolbox.is_callers(call)]
+        if not pending:
+            return None
+        kept = {"tool_calls": pending, "stop_reason": StopReason.END_OF_MESSAGE}
+        return ended("awaiting_input", message.model_copy(update=kept))
 
     @cached_property
     def before(self) -> Sequence[history.Wire]:

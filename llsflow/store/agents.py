@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from llsflow.store.database import Database
 from llsflow.store.records import StoredAgent
 from llsflow.store.tables import agents
 
 T = TypeVar("T")
+
+_ONE = select(agents).where(agents.c.agent_id == bindparam("of_agent"))
 
 
 class Agents:
@@ -28,7 +30,7 @@ class Agents:
     def get(self, agent_id: str) -> StoredAgent | None:
         """Return the agent, or None."""
         with self._database.read() as connection:
-            found = connection.execute(select(agents).where(agents.c.agent_id == agent_id)).mappings()
+            found = connection.execute(_ONE, {"of_agent": agent_id}).mappings()
             return next((StoredAgent(**row) for row in found), None)
 
     def page(self, start: int, limit: int | None) -> tuple[Sequence[StoredAgent], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 ELSEWHERE = timedelta(days=1)
@@ -13,7 +14,12 @@ ELSEWHERE = timedelta(days=1)
 
 def this_process() -> str:
     """Return a name of this process that no later one has."""
-    return f"{platform.node()} {os.getpid()} {_started(os.getpid())}"
+    return _name(os.getpid())
+
+
+@cache  # a process that was forked off has a number of its own
+def _name(pid: int) -> str:
+    return f"{platform.node()} {pid} {_started(pid)}"
 
 
 def lives(owner: str, since: datetime) -> bool:

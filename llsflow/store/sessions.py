@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,14 @@ _STEPS = (
 )
 _SOME = agent_turns.c.turn_id.in_(bindparam("turn_ids", expanding=True))
 _SOME_TURNS, _SOME_STEPS = _TURNS.where(_SOME), _STEPS.where(_SOME)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a turn ends, or that it waits."""
+
+    status: TurnStatus
+    output_message: dict[str, Any]
 
 
 class Sessions:
@@ -127,18 +135,32 @@ class Sessions:
             ).rowcount:
                 raise ConflictError(f"turn {turn_id!r} cannot be gone on with any longer")
 
-    def add_step(self, turn_id: str, step: dict[str, Any], generations: int | None = None) -> None:
-        """Store a step that is done as the last of its turn, on disk when this returns.
+    def add_step(
+        self, turn_id: str, step: dict[str, Any], generations: int | None = None, ending: Ending | None = None
+    ) -> datetime:
+        """Store a step that is done as the last of its turn, on disk when this returns, and return when that was.
+
+        Args:
+            turn_id: of the turn.
+            step: its record.
+            generations: how many the turn has had with this one; null: as before.
+            ending: how the turn ends with this step, in the same transaction; null: it goes on.
 
         Raises:
             NotFoundError: the turn was removed.
         """
+        now = datetime.now(UTC)
+        changes: dict[str, Any] = {} if generations is None else {"generations": generations}
+        if ending is not None:
+            changes |= {"status": ending.status, "owner": None, "error": None, "completed_at": now}
+            changes["output_message"] = ending.output_message
         with self._database.write() as connection:
             row = {"step_id": step["step_id"], "of_turn": turn_id, "step": step}
             if not connection.execute(_NEW_STEP, row).rowcount:
                 raise NotFoundError(f"turn {turn_id!r} was removed")
-            if generations is not None:
-                connection.execute(_TURN_CHANGES, {"of_turn": turn_id, "generations": generations})
+            if changes:
+                connection.execute(_TURN_CHANGES, {"of_turn": turn_id, **changes})
+        return now
 
     def end(
         self,
