@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from llsflow.schema.base import Identifier, PositiveInt, Record, Text
+from llsflow.schema.base import Identifier, Int, PositiveInt, Record, Text
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -132,7 +132,7 @@ class CodeInterpreter(Record):
     """Interpreter within the sandbox, with its packages; null: the one that runs the server."""
     cpu_seconds: PositiveInt = Field(default=20, le=3600)
     """Processor time of a call, of all its processes together; the group's timeout_seconds counts the clock's."""
-    memory_mb: PositiveInt = Field(default=512, ge=128, le=1 << 20)
+    memory_mb: Int = Field(default=512, ge=128, le=1 << 20)
     """Of a call, of all its processes together, beside 64 MB of files."""
     max_output_characters: PositiveInt = Field(default=20_000, le=1_000_000)
     """A call that prints more is stopped."""

@@ -13,6 +13,9 @@ from llsflow.tools.images import image_item
 from llsflow.tools.sandbox import FILES, THREADS, Limits, Ran, Sandbox
 
 MOST_BYTES_OF_A_CHARACTER = 4
+SIGNALS = {number.value: number.name for number in signal.Signals}
+SPARE_BYTES = 1 << 16
+"""Of output beyond the limit, which are cut off; only a program that goes on after them is stopped."""
 
 
 class CodeInterpreterTool(ToolProvider):
@@ -20,7 +23,7 @@ class CodeInterpreterTool(ToolProvider):
 
     def __init__(self, config: CodeInterpreter) -> None:
         self._config = config
-        output_bytes = config.max_output_characters * MOST_BYTES_OF_A_CHARACTER
+        output_bytes = config.max_output_characters * MOST_BYTES_OF_A_CHARACTER + SPARE_BYTES
         limits = Limits(config.cpu_seconds, config.memory_mb << 20, output_bytes)
         self._sandbox = Sandbox(config.python, limits, config.at_once)
 
@@ -53,7 +56,7 @@ class CodeInterpreterTool(ToolProvider):
         if ran.over:
             notes.append(f"[stopped: {self._over(ran.over)}]")
         elif ran.status < 0:
-            notes.append(f"[ended by {signal.Signals(-ran.status).name}]")
+            notes.append(f"[ended by {SIGNALS.get(-ran.status, f'signal {-ran.status}')}]")
         elif ran.status:
             notes.append(f"[exit status {ran.status}]")
         return notes

@@ -268,10 +268,7 @@ async def _said(*command: str) -> str | None:
 
 def _mounts(interpreter: _Interpreter) -> list[str]:
     """Return the sandbox's files: what Python needs, read-only, and its own folders, of limited size."""
-    shown = {Path(folder) for folder in SYSTEM if Path(folder).is_dir()} | {
-        *interpreter.folders,
-        interpreter.executable,
-    }
+    shown = {*interpreter.folders, interpreter.executable, *(Path(name) for name in SYSTEM if Path(name).is_dir())}
     words: list[str] = ["--size", str(DISK_BYTES), "--perms", "0700", "--tmpfs", ENVIRONMENT["HOME"]]
     for name in LINKED:
         if Path(name).is_symlink():
@@ -284,11 +281,19 @@ def _mounts(interpreter: _Interpreter) -> list[str]:
         words += ["--tmpfs", str(path)] if path in hidden else ["--ro-bind", str(path), str(path)]
     words += [word for path in hidden for word in ("--remount-ro", str(path))]
     words += [word for path in FINDING for word in ("--ro-bind-try", path, path)]
-    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", "--size", str(SHARED_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108
+    # read-only: root's processes could set the kernel up by what bubblewrap leaves writable of it
+    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    words += ["--size", str(SHARED_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
     return [*words, "--remount-ro", "/dev", "--ro-bind", str(DRIVER), "/driver.py", "--remount-ro", "/"]
 
 
-def _hidden(shown: set[Path]) -> list[Path]:
+def _hidden(shown: set[Path]) -> set[Path]:
     """Return the folders of the user and of this server that lie in what is shown, as in a home below /usr/lib."""
-    private = {Path("~").expanduser().resolve(), home(), Path.cwd()}
-    return [path for path in private if path.is_dir() and any(around in path.parents for around in shown)]
+    user = Path(os.path.expanduser("~"))  # noqa: PTH111 - that of Path raises where there is none
+    hidden = set()
+    for private in {user.resolve(), home(), Path.cwd()}:
+        for around in shown:
+            real = around.resolve()
+            if real in private.parents and private.is_dir():
+                hidden.add(around / private.relative_to(real))
+    return hidden
