@@ -143,6 +143,8 @@ def _watch(child: int, reading: int, request: dict[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
     rest = _reap(child, 0)
+    if not why and status == -signal.SIGKILL and _seconds() > request["cpu_seconds"]:
+        why = "cpu"  # the kernel's own limit came first
     while len(output) <= request["output_bytes"]:
         piece = os.read(reading, 65536)
         if not piece:
@@ -173,8 +175,7 @@ def _over(request: dict[str, Any]) -> str:
     Limits of the kernel hold for each process, and that on their number never for root's. Source: proc(5).
     """
     threads = pages = 0
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = used.ru_utime + used.ru_stime
+    seconds = _seconds()
     running = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
     for name in running:
         try:
@@ -193,6 +194,12 @@ def _over(request: dict[str, Any]) -> str:
         return "memory"
     disks = [os.statvfs(folder) for folder in (WORK, SHARED)]
     return "files" if sum(disk.f_files - disk.f_ffree for disk in disks) > request["files"] else ""
+
+
+def _seconds() -> float:
+    """Return the processor time of all processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _memory(process: str) -> int:
