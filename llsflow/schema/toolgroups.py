@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from llsflow.schema.base import Identifier, PositiveInt, Record, Text
+from llsflow.schema.base import Identifier, Int, PositiveInt, Record, Text
 
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"{value!r} is no address: write for example http://127.0.0.1:8000/v1")
+    if parts.username or parts.password:
+        raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
+    return value.rstrip("/")
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        # it may be the key itself, which no message repeats
+        raise ValueError("is no name of an environment variable: write for example BRAVE_SEARCH_API_KEY, never the key")
+    return value
+
+
+Address = Annotated[Text, AfterValidator(_address)]
+"""Of a service."""
+
+KeyVariable = Annotated[Text, AfterValidator(_variable)]
+"""Name of an environment variable."""
 
 
 class McpServer(Record):
@@ -84,17 +109,19 @@ class BraveSearch(Record):
     """The tool brave_search: a web search by Brave."""
 
     type: Literal["brave_search"] = "brave_search"
-    api_key_env: Text = "BRAVE_SEARCH_API_KEY"
-    base_url: Text = "https://api.search.brave.com/res/v1"
+    api_key_env: KeyVariable = "BRAVE_SEARCH_API_KEY"
+    """Environment variable that holds the key; the key itself stands in no file."""
+    base_url: Address = "https://api.search.brave.com/res/v1"
     max_results: PositiveInt = Field(default=5, le=20)
 
 
 class WolframAlpha(Record):
-    """The tool wolfram_alpha: computed answers of Wolfram|Alpha."""
+    """The tool wolfram_alpha: computed answers of Wolfram|Alpha, by its LLM API."""
 
     type: Literal["wolfram_alpha"] = "wolfram_alpha"
-    api_key_env: Text = "WOLFRAM_ALPHA_API_KEY"
-    base_url: Text = "https://api.wolframalpha.com/v1"
+    api_key_env: KeyVariable = "WOLFRAM_ALPHA_API_KEY"
+    """Environment variable that holds the AppID."""
+    base_url: Address = "https://www.wolframalpha.com/api/v1"
 
 
 class CodeInterpreter(Record):
@@ -102,21 +129,31 @@ class CodeInterpreter(Record):
 
     type: Literal["code_interpreter"] = "code_interpreter"
     python: Text | None = None
-    """Interpreter within the sandbox; null: the one that runs the server."""
-    cpu_seconds: PositiveInt = 10
-    memory_mb: PositiveInt = 512
-    max_output_characters: PositiveInt = 20_000
+    """Interpreter within the sandbox, with its packages; null: the one that runs the server."""
+    cpu_seconds: PositiveInt = Field(default=20, le=3600)
+    """Processor time of a call, of all its processes together; the group's timeout_seconds counts the clock's."""
+    memory_mb: Int = Field(default=512, ge=128, le=1 << 20)
+    """Of a call, of all its processes together, beside 64 MB of files."""
+    max_output_characters: PositiveInt = Field(default=20_000, le=1_000_000)
+    """A call that prints more is stopped."""
+    at_once: PositiveInt = 4
+    """Most calls that run at the same time; others wait, within their time."""
 
 
 class Photogen(Record):
     """The tool photogen: images, by any server that has OpenAI's images endpoint."""
 
     type: Literal["photogen"] = "photogen"
-    base_url: Text
+    base_url: Address
+    """Address as clients of the protocol write it, for example http://127.0.0.1:8000/v1."""
     model: Text | None = None
-    api_key_env: Text | None = None
+    """Its name there; null: the server's own choice."""
+    api_key_env: KeyVariable | None = None
+    """Environment variable that holds the key; null: none is needed."""
     size: Text | None = None
     """For example 1024x1024; null: as the server has it."""
+    response_format: Literal["b64_json", "url"] | None = "b64_json"
+    """What the server is asked for; null where it takes no such field, as OpenAI's GPT image models do not."""
 
 
 class KnowledgeSearch(Record):

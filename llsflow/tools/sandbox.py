@@ -1,0 +1,299 @@
+"""A bubblewrap sandbox for Python: no network, no file of this machine but the interpreter's, limits on the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from llsflow.errors import ConfigError, Mistake, UnavailableError
+from llsflow.home import home
+from llsflow.tools.base import ToolError
+from llsflow.tools.syscalls import seccomp_filter
+
+DRIVER = Path(__file__).with_name("inside.py")
+THREADS = 64
+"""Most threads of all its processes."""
+DISK_BYTES = 64 << 20
+"""Of its work folder, which lies in memory."""
+SHARED_BYTES = 16 << 20
+FILES = 10_000
+IMAGES = 4
+"""Most images that come back from a run."""
+IMAGE_BYTES = 1 << 20
+"""Largest of them."""
+ENDING_SECONDS = 5.0
+"""Longest wait for a sandbox to end by itself before it is killed."""
+TRYING_SECONDS = 30.0
+"""Longest wait for the first program in it."""
+OLDEST = (0, 8)
+"""The first version of bubblewrap that can forbid user namespaces within the sandbox."""
+
+SYSTEM = ("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libexec", "/usr/share")
+LINKED = ("/bin", "/lib", "/lib32", "/lib64")
+"""Links into /usr, or folders of old."""
+FINDING = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
+"""Where shared libraries and fonts are found."""
+
+ENVIRONMENT = {
+    **{"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108 - the sandbox's own
+    # a thread for each core would use the limits up
+    **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+    **{"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp/.matplotlib"},  # noqa: S108
+}
+
+ASK = "import json, site, sys; print(json.dumps([sys.executable, sys.base_prefix, site.getsitepackages()]))"
+"""What an interpreter is asked of itself."""
+
+APART = (
+    *("--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"),
+    *("--disable-userns", "--cap-drop", "ALL", "--uid", "1000", "--gid", "1000", "--hostname", "sandbox"),
+    *("--as-pid-1", "--new-session", "--die-with-parent", "--clearenv"),
+)
+
+HOW = (
+    "user namespaces must be allowed: sysctl kernel.unprivileged_userns_clone=1 on Debian, "
+    "kernel.apparmor_restrict_unprivileged_userns=0 or an AppArmor profile for bwrap on Ubuntu, "
+    "and in a container a seccomp profile that lets it unshare"
+)
+
+
+class _Image(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(max_length=100)]
+    data: Annotated[str, Field(max_length=IMAGE_BYTES * 4 // 3 + 4)]
+
+
+class Ran(BaseModel):
+    """What came of a run, as the sandbox tells it; whoever reads it trusts nothing but its form."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    output: str
+    """What it printed, standard error too."""
+    more: bool
+    """There was more of it."""
+    status: Annotated[int, Field(ge=-128, le=255)]
+    """The exit status, or minus the signal that ended it."""
+    over: Literal["", "output", "threads", "cpu", "memory", "files"]
+    """The limit that it was ended for."""
+    images: Annotated[list[_Image], Field(max_length=IMAGES)]
+    left_out: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=IMAGES)]
+    """Names of images that are too large, or too many."""
+
+
+@dataclass(frozen=True)
+class _Interpreter:
+    executable: Path
+    """Without links."""
+    folders: tuple[Path, ...]
+    """Where its libraries and packages lie."""
+    packages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run may use."""
+
+    cpu_seconds: int
+    memory_bytes: int
+    output_bytes: int
+
+
+class Sandbox:
+    """Runs programs, each in a sandbox of its own; used in one event loop."""
+
+    def __init__(self, python: str | None, limits: Limits, at_once: int) -> None:
+        self._python = python
+        self._limits = limits
+        self._free = asyncio.Semaphore(at_once)
+        self._ready: tuple[str, _Interpreter] | None = None
+
+    async def ready(self) -> None:
+        """Try it, once.
+
+        Raises:
+            ConfigError: the interpreter is none.
+            UnavailableError: this machine has no sandbox, why, and what helps.
+        """
+        if self._ready is None:
+            program = await _bubblewrap()
+            interpreter = await _interpreter(self._python)
+            try:
+                async with asyncio.timeout(TRYING_SECONDS):
+                    ran = await self._run((program, interpreter), "6 * 7")
+            except (ToolError, TimeoutError) as error:
+                raise UnavailableError(f"no sandbox can be made here: {error or 'it does not start'}; {HOW}") from None
+            if ran.output != "42\n":
+                raise UnavailableError(f"{interpreter.executable} does not run in the sandbox: {ran.output[-500:]}")
+            self._ready = program, interpreter
+
+    async def run(self, code: str) -> Ran:
+        """Run a program; nothing of it is left when this returns, or is cancelled.
+
+        Raises:
+            ConfigError, UnavailableError: as `ready`.
+            ToolError: the sandbox failed.
+        """
+        await self.ready()
+        assert self._ready is not None  # noqa: S101 - for mypy
+        async with self._free:
+            return await self._run(self._ready, code)
+
+    async def _run(self, ready: tuple[str, _Interpreter], code: str) -> Ran:
+        program, interpreter = ready
+        request = {**vars(self._limits), "code": code, "packages": interpreter.packages, "threads": THREADS}
+        request |= {"disk_bytes": DISK_BYTES, "files": FILES, "images": IMAGES, "image_bytes": IMAGE_BYTES}
+        process = await _start(program, interpreter)
+        assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - for mypy
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            # every character of the output may be six in JSON
+            most = 6 * self._limits.output_bytes + IMAGES * IMAGE_BYTES * 4 // 3 + 100_000
+            told, error = await asyncio.gather(_at_most(process.stdout, most), _at_most(process.stderr, 10_000))
+        finally:
+            await _end(process)
+        try:
+            return Ran.model_validate_json(told)
+        except ValidationError:
+            why = error.decode("utf-8", "replace").strip().splitlines()
+            raise ToolError(f"the sandbox failed: {why[-1] if why else 'it ended without an answer'}") from None
+
+
+async def _start(program: str, interpreter: _Interpreter) -> asyncio.subprocess.Process:
+    allowed = seccomp_filter()
+    reading = -1
+    if allowed is not None:
+        reading, writing = os.pipe()
+        os.write(writing, allowed)  # fits into the pipe
+        os.close(writing)
+    try:
+        return await asyncio.create_subprocess_exec(
+            *(program, *APART, *_mounts(interpreter), "--chdir", ENVIRONMENT["HOME"]),
+            *(word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)),
+            *(("--seccomp", str(reading)) if allowed is not None else ()),
+            *("--", str(interpreter.executable), "-I", "-S", "-B", "/driver.py"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            cwd="/",
+            pass_fds=(reading,) if allowed is not None else (),
+        )
+    finally:
+        if allowed is not None:
+            os.close(reading)
+
+
+async def _at_most(stream: asyncio.StreamReader, most: int) -> bytes:
+    """Return what a stream has until it ends, or until it has more than that."""
+    content = bytearray()
+    while len(content) <= most and (piece := await stream.read(65536)):
+        content += piece
+    return bytes(content)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a sandbox: process 1 in it goes when its input does, and all others with it, before bubblewrap does."""
+    assert process.stdin  # noqa: S101 - for mypy
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(ENDING_SECONDS):
+            await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+    except BaseException:
+        process.kill()
+        raise
+
+
+async def _bubblewrap() -> str:
+    """Return the program.
+
+    Raises:
+        UnavailableError: there is none, or it is too old.
+    """
+    program = shutil.which("bwrap")
+    if program is None:
+        raise UnavailableError("code_interpreter needs bubblewrap, which is not installed: apt-get install bubblewrap")
+    said = await _said(program, "--version")
+    found = re.search(r"(\d+)\.(\d+)", said or "")
+    if found is None or (int(found[1]), int(found[2])) < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise UnavailableError(f"{program} is {(said or 'no bubblewrap').strip()}, needed: {oldest} or newer")
+    return program
+
+
+async def _interpreter(python: str | None) -> _Interpreter:
+    """Return what a Python is made of.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    said = await _said(python or sys.executable, "-I", "-c", ASK)
+    try:
+        executable, prefix, packages = json.loads(said or "")
+    except ValueError:
+        message = f"{python!r} is no Python: write the path of an interpreter, or null for {sys.executable}"
+        raise ConfigError([Mistake("provider.python", message)]) from None
+    libraries = (Path(prefix) / name for name in ("lib", "lib32", "lib64"))
+    folders = (folder for folder in (*libraries, *map(Path, packages)) if folder.is_dir())
+    return _Interpreter(Path(executable).resolve(), tuple(folders), tuple(packages))
+
+
+async def _said(*command: str) -> str | None:
+    """Return what a program of this machine prints; None: it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+    except OSError:
+        return None
+    said, _ = await process.communicate()
+    return said.decode("utf-8", "replace") if process.returncode == 0 else None
+
+
+def _mounts(interpreter: _Interpreter) -> list[str]:
+    """Return the sandbox's files: what Python needs, read-only, and its own folders, of limited size."""
+    shown = {*interpreter.folders, interpreter.executable, *(Path(name) for name in SYSTEM if Path(name).is_dir())}
+    words: list[str] = ["--size", str(DISK_BYTES), "--perms", "0700", "--tmpfs", ENVIRONMENT["HOME"]]
+    for name in LINKED:
+        if Path(name).is_symlink():
+            words += ["--symlink", str(Path(name).readlink()), name]
+        elif Path(name).is_dir():
+            shown.add(Path(name))
+    hidden = _hidden(shown)
+    # what lies deeper comes later: a hidden folder covers what is shown around it, never what is shown within it
+    for path in sorted({*shown, *hidden}, key=lambda path: len(path.parts)):
+        words += ["--tmpfs", str(path)] if path in hidden else ["--ro-bind", str(path), str(path)]
+    words += [word for path in hidden for word in ("--remount-ro", str(path))]
+    words += [word for path in FINDING for word in ("--ro-bind-try", path, path)]
+    # read-only: root's processes could set the kernel up by what bubblewrap leaves writable of it
+    words += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev"]
+    words += ["--size", str(SHARED_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - the sandbox's own
+    return [*words, "--remount-ro", "/dev", "--ro-bind", str(DRIVER), "/driver.py", "--remount-ro", "/"]
+
+
+def _hidden(shown: set[Path]) -> set[Path]:
+    """Return the folders of the user and of this server that lie in what is shown, as in a home below /usr/lib."""
+    user = Path(os.path.expanduser("~"))  # noqa: PTH111 - that of Path raises where there is none
+    hidden = set()
+    for private in {user.resolve(), home(), Path.cwd()}:
+        for around in shown:
+            real = around.resolve()
+            if real in private.parents and private.is_dir():
+                hidden.add(around / private.relative_to(real))
+    return hidden
