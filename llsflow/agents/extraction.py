@@ -17,9 +17,10 @@ from html.parser import HTMLParser
 
 MOST_SECONDS = 60.0
 """Longest reading of all documents of a turn."""
-MOST_PAGES = 5_000
+MOST_PAGES = 3_000
 """Of a PDF."""
-MEMORY_BYTES = 2 * 2**30
+MOST_MEMORY_BYTES = 2 * 2**30
+"""Of the process, for one document."""
 AT_ONCE = 2
 """Files that are read at the same time; others wait."""
 SILENT = ("script", "style", "template", "noscript")
@@ -30,8 +31,10 @@ _room = threading.BoundedSemaphore(AT_ONCE)
 class Extraction:
     """Reads the documents of a turn, which share its time."""
 
-    def __init__(self, most_characters: int, seconds: float = MOST_SECONDS) -> None:
-        self.most_characters, self.seconds = most_characters, seconds
+    def __init__(
+        self, most_characters: int, seconds: float = MOST_SECONDS, memory_bytes: int = MOST_MEMORY_BYTES
+    ) -> None:
+        self.most_characters, self.seconds, self.memory_bytes = most_characters, seconds, memory_bytes
         self._left = seconds
 
     def text(self, kind: str, content: bytes) -> str:
@@ -42,14 +45,15 @@ class Extraction:
         """
         with _room:
             begun = time.monotonic()
+            bounds = (self.most_characters, max(self._left, 0.0), self.memory_bytes)
             try:
                 done = subprocess.run(
                     # by its path, without the working directory among the places of modules
-                    [sys.executable, "-P", __file__, kind, str(self.most_characters), str(self._left)],
+                    [sys.executable, "-P", __file__, kind, *map(str, bounds)],
                     input=content,
                     capture_output=True,
                     check=False,
-                    timeout=max(self._left, 0.0),
+                    timeout=bounds[1],
                     start_new_session=True,  # Ctrl-C in the terminal is for the server
                 )
             except subprocess.TimeoutExpired:
@@ -62,7 +66,8 @@ class Extraction:
         told = done.stdout.decode("utf-8", "surrogatepass")
         if done.returncode == 0:
             return told
-        raise ValueError(told if done.returncode == _REFUSED else _too_much())
+        # killed in the middle, it has told nothing
+        raise ValueError(told if done.returncode == _REFUSED else TOO_MUCH)
 
 
 class RefusedError(Exception):
@@ -128,20 +133,19 @@ def text_of_html(content: bytes, _: int) -> str:
 READERS: dict[str, Callable[[bytes, int], str]] = {"pdf": text_of_pdf, "html": text_of_html}
 
 
-def _too_much() -> str:
-    return f"its reading was ended: it may take more than {MEMORY_BYTES // 2**30} GiB of memory; send a smaller part"
+TOO_MUCH = "its reading was ended, as it takes too much memory: send a smaller part"
 
 
-def _main(kind: str, most_characters: str, seconds: str) -> int:
+def _main(kind: str, most_characters: str, seconds: str, memory_bytes: str) -> int:
     """Write the text, or why there is none."""
-    _limit(float(seconds))
+    _limit(int(float(seconds)) + 1, int(memory_bytes))
     status = 0
     try:
         told = READERS[kind](sys.stdin.buffer.read(), int(most_characters))
     except RefusedError as error:
         told, status = str(error), _REFUSED
     except MemoryError:
-        told, status = _too_much(), _REFUSED
+        told, status = TOO_MUCH, _REFUSED
     except Exception as error:
         # whatever libraries raise over bytes that are not what they should be
         words = str(error).strip().partition("\n")[0] or type(error).__name__
@@ -150,12 +154,12 @@ def _main(kind: str, most_characters: str, seconds: str) -> int:
     return status
 
 
-def _limit(seconds: float) -> None:
+def _limit(seconds: int, memory_bytes: int) -> None:
     """Bound this process, also where the one that waits for it is gone."""
     import resource
 
     # macOS knows the limit of memory and refuses it: there that of time alone holds
-    for limit, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, int(seconds) + 1)):
+    for limit, most in ((resource.RLIMIT_AS, memory_bytes), (resource.RLIMIT_CPU, seconds)):
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(limit, (most, most))
 

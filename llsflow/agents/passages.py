@@ -88,7 +88,9 @@ async def ranked(query: str, passages: Passages, config: AgentsConfig, embed: Em
     By words they share one with the query at least; by vectors, theirs and the query's are less than a right angle
     apart. Errors of `embed` pass.
     """
-    if embed is None or not passages.every:
+    if not passages.every:
+        return []
+    if embed is None:
         scores = await asyncio.to_thread(_by_words, query, passages)
     else:
         scores = await _by_vectors(query, passages, config.embedding_model, embed)
@@ -104,7 +106,7 @@ async def _by_vectors(query: str, passages: Passages, model: str | None, embed: 
     """Return the cosine of each passage's vector and the query's."""
     (asked,) = await _embedded([query], embed)
     scores: list[float] = []
-    for document in passages.documents:
+    for document in filter(lambda one: one.texts, passages.documents):
         vectors = document.vectors.get(model)
         # another model may have taken the name
         if vectors is None or vectors.shape[1] != len(asked):

@@ -48,11 +48,14 @@ def _start(text: str, at: int, most: int) -> int:
 def _end(text: str, start: int, most: int) -> int:
     if len(text) - start <= most:
         return len(text)
+    headings = start
     for pattern, ahead, separator, is_heading in _LEVELS:
         if found := pattern.match(text, start, start + most + ahead):
             end = _before_headings(text, start, found.end(), separator, is_heading)
-            if end > start:
+            if end > headings:
                 return end
+            # up to here there are only headings: an end must have some of what follows
+            headings = max(headings, found.end())
     return _within_word(text, start, start + most)
 
 
