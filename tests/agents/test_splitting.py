@@ -69,6 +69,7 @@ def test_no_character_is_taken_apart(one: str) -> None:
     [
         ("Rome is old.\n\nOslo\n\nOslo is not that old.", ["Rome is old.", "Oslo\n\nOslo is not that old."]),
         ("Rome is old.\n\n# A\n\n## B\n\nOslo is not.", ["Rome is old.", "# A\n\n## B\n\nOslo is not."]),
+        ("Rome is old.\n\n# Oslo?\n\nOslo is not.", ["Rome is old.", "# Oslo?\n\nOslo is not."]),
         ("Rome is old.\n# Oslo\nOslo is not that old.", ["Rome is old.", "# Oslo\nOslo is not that old."]),
         # a list is no row of headings
         (
