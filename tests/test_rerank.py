@@ -47,6 +47,13 @@ def test_ascii_has_the_words_that_any_text_has(text: str) -> None:
     assert words(text) == words(f"{text} é")[:-1] == re.findall(r"\w+", text.lower())
 
 
+def test_the_words_of_a_long_query_add_up() -> None:
+    query = "the the cat dog sat on mat a bird house"
+    items = [*ITEMS, f"{query} {query}"]
+    alone = [bm25(word, items) for word in set(words(query))]
+    assert bm25(query, items) == pytest.approx([sum(scores) for scores in zip(*alone, strict=True)])
+
+
 def test_words_of_many_scripts() -> None:
     assert words("Straße, ＦＵＬＬ width—naïve_x 3,5") == ["strasse", "full", "width", "naïve_x", "3", "5"]
     assert words("東京タワー and 서울") == [*"東京タワー", "and", *"서울"]

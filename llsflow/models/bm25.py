@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 K1, B = 1.2, 0.75
 """How soon a word's repetition stops counting, and how much a long item is discounted."""
@@ -29,7 +30,12 @@ def words(text: str) -> list[str]:
 
 
 def bm25(query: str, items: Sequence[str]) -> list[float]:
-    """Return the relevance of each item among these; 0: it shares no word with the query.
+    """Return the relevance of each item among these; 0: it shares no word with the query."""
+    return relevance(query, map(words, items))
+
+
+def relevance(query: str, items: Iterable[Sequence[str]]) -> list[float]:
+    """Return the relevance of each item among these, which are given by their words.
 
     Source: Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework: BM25 and Beyond", equation 3.15, over the
     items of one request; the inverse document frequency is ln(1 + (n - m + 0.5) / (m + 0.5)), for m of n items with the
@@ -38,15 +44,17 @@ def bm25(query: str, items: Sequence[str]) -> list[float]:
     asked = set(words(query))
     lengths: list[int] = []
     held: dict[str, dict[int, int]] = {word: {} for word in asked}
-    for place, item in enumerate(items):
-        found = words(item)
+    for place, found in enumerate(items):
         lengths.append(len(found))
-        for word in asked.intersection(found):
-            held[word][place] = found.count(word)
-    mean = sum(lengths) / len(items) or 1.0
-    scores = [0.0] * len(items)
+        shared = asked.intersection(found)
+        # of a few words the counts are had sooner one by one
+        times = found.count if len(shared) < 8 else Counter(found).__getitem__
+        for word in shared:
+            held[word][place] = times(word)
+    mean = sum(lengths) / len(lengths) or 1.0
+    scores = [0.0] * len(lengths)
     for word in sorted(asked):
-        weight = math.log(1 + (len(items) - len(held[word]) + 0.5) / (len(held[word]) + 0.5))
-        for place, times in held[word].items():
-            scores[place] += weight * times * (K1 + 1) / (times + K1 * (1 - B + B * lengths[place] / mean))
+        weight = math.log(1 + (len(lengths) - len(held[word]) + 0.5) / (len(held[word]) + 0.5))
+        for place, often in held[word].items():
+            scores[place] += weight * often * (K1 + 1) / (often + K1 * (1 - B + B * lengths[place] / mean))
     return scores

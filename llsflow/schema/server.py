@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, PositiveInt, Record, Text
 
@@ -43,11 +43,18 @@ class AgentsConfig(Record):
     passages: PositiveInt = 8
     """At most so many passages at a time."""
     passage_characters: PositiveInt = 1_500
-    """Longest passage."""
+    """Longest passage; at most documents_characters."""
     embedding_model: Identifier | None = None
     """Model of model_type rerank that finds passages by the likeness of embeddings; null: by shared words, BM25."""
     traces: Bool = True
     """Whether each turn becomes a trace in MLflow."""
+
+    @model_validator(mode="after")
+    def _a_passage_fits(self) -> AgentsConfig:
+        if self.passage_characters > self.documents_characters:
+            found = f"passage_characters is {self.passage_characters:,}"
+            raise ValueError(f"{found}, allowed: up to documents_characters, which is {self.documents_characters:,}")
+        return self
 
 
 class EngineConfig(Record):
