@@ -46,12 +46,21 @@ def of_earlier(earlier: Sequence[StoredTurn], form: ToolPromptFormat | None) -> 
         earlier: the session's turns before this one.
         form: how calls stand in the text; null: the protocol carries them.
     """
-    said = [turn for turn in earlier if any(step["step_type"] == StepType.INFERENCE for step in turn.steps)]
     found: list[Wire] = []
-    for turn in said:
+    for turn in told(earlier):
         found += _turn(turn, form, with_context=False)
         found += [_answer(call.call_id, NEVER_ANSWERED) for call in waiting(steps_of(turn))]
     return found
+
+
+def told(earlier: Sequence[StoredTurn]) -> list[StoredTurn]:
+    """Return the turns that the model is told about: those in which it has said something."""
+    return [turn for turn in earlier if any(step["step_type"] == StepType.INFERENCE for step in turn.steps)]
+
+
+def has_passages(turn: StoredTurn) -> bool:
+    """Return whether passages go with a turn, instead of its whole documents."""
+    return any(step["step_type"] == StepType.MEMORY_RETRIEVAL for step in turn.steps)
 
 
 def of_current(turn: StoredTurn, form: ToolPromptFormat | None) -> list[Wire]:
@@ -76,7 +85,7 @@ def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool
     last = max((place for place, message in enumerate(asked) if isinstance(message, UserMessage)), default=-1)
     for place, message in enumerate(asked):
         if isinstance(message, UserMessage):
-            more = inserted(turn.request.get(DOCUMENTS, ())) if place == last else ""
+            more = _documents(turn) if place == last else ""
             yield {"role": "user", "content": _content(message, more, with_context=with_context)}
         else:
             yield _answer(message.call_id, text_of(message.content))
@@ -92,6 +101,14 @@ def _turn(turn: StoredTurn, form: ToolPromptFormat | None, *, with_context: bool
                 yield (
                     _answer(response.call_id, text) if response.call_id in called else {"role": "user", "content": text}
                 )
+
+
+def _documents(turn: StoredTurn) -> str:
+    """Return what stands behind the user's message: passages that were looked up, or the whole documents."""
+    for step in turn.steps:
+        if step["step_type"] == StepType.MEMORY_RETRIEVAL:
+            return str(step["inserted_context"])
+    return inserted(turn.request.get(DOCUMENTS, ()))
 
 
 def _content(message: UserMessage, documents: str, *, with_context: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,7 @@ from llsflow.agents import checks, history
 from llsflow.agents.documents import read_documents
 from llsflow.agents.generating import JUDGE_TOKENS, Channels
 from llsflow.agents.guards import Guards
+from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
 from llsflow.agents.turn import run
@@ -24,16 +26,18 @@ from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import AgentConfig, AgentToolGroup, CreateAgentTurnRequest, ResumeAgentTurnRequest
 from llsflow.schema.inference import ToolConfig
 from llsflow.schema.models import ModelConfig
-from llsflow.schema.server import FetchConfig
+from llsflow.schema.server import AgentsConfig, FetchConfig
 from llsflow.store import Store, StoredAgent, StoredSession, StoredTurn
 from llsflow.store.sessions import Sessions
-from llsflow.tools import ToolContext
 
 CONF_CREATED = datetime(1970, 1, 1, tzinfo=UTC)
 """When agents of conf/agent were made: at no time of this server's."""
 
 CLOSING_SECONDS = 10.0
 """Longest wait for programs and connections to be closed."""
+
+READERS = 4
+"""Turns whose documents are read at the same time; others wait."""
 
 AT_ONCE = 64
 """Generations that the inference engine is asked for at the same time."""
@@ -50,6 +54,7 @@ class AgentsService:
     """Returns where the inference engine answers; UnavailableError."""
     fetching: FetchConfig = field(default_factory=FetchConfig)
     """What documents by URL may be fetched."""
+    settings: AgentsConfig = field(default_factory=AgentsConfig)
     channels: Channels = field(default_factory=Channels)
     toolgroups: ToolGroups = field(default_factory=lambda: ToolGroups(TOOLGROUPS.find))
     guards: Guards = field(init=False)
@@ -57,6 +62,8 @@ class AgentsService:
 
     def __post_init__(self) -> None:
         self.guards = Guards(SHIELDS.find, self._judge)
+        # reading may take a minute, and other turns must not wait for a thread
+        self._reading = ThreadPoolExecutor(READERS, thread_name_prefix="documents")
 
     async def create(self, config: AgentConfig) -> str:
         """Make an agent, and return its id.
@@ -193,7 +200,12 @@ class AgentsService:
         """
         config = await asyncio.to_thread(self.config, agent_id)
         toolbox = await self._toolbox(config, request.toolgroups)
-        return run(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox))
+        texts: list[str] = []
+        if request.documents:
+            await asyncio.to_thread(self._check, agent_id, session_id, request, config, toolbox)
+            loop = asyncio.get_running_loop()
+            texts = await loop.run_in_executor(self._reading, read_documents, request.documents, self.fetching)
+        return run(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox, texts))
 
     async def resume_turn(
         self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest
@@ -218,6 +230,7 @@ class AgentsService:
         """End what turns have open: connections, programs."""
         await self.toolgroups.close()
         await self.guards.close()
+        self._reading.shutdown(wait=False, cancel_futures=True)
         await self.channels.close()
 
     def close_from_outside(self) -> None:
@@ -238,17 +251,30 @@ class AgentsService:
             return Toolbox(config.client_tools or [])
         return await self.toolgroups.toolbox([*own, *added], config.client_tools or [])
 
-    def _begun(
+    def _check(
         self, agent_id: str, session_id: str, request: CreateAgentTurnRequest, config: AgentConfig, toolbox: Toolbox
-    ) -> Work:
+    ) -> tuple[Sessions, ModelConfig]:
+        """Return where the session is kept, and the model, of a turn in which nothing is wrong."""
         _, sessions = self._session(agent_id, session_id)
         model = self.model(config.model)
         mistakes = [*checks.agent_mistakes(config, model, toolbox.names)]
         mistakes += checks.request_mistakes(request, config, model, toolbox.names)
         if mistakes:
             raise ConfigError(mistakes)
+        return sessions, model
+
+    def _begun(
+        self,
+        agent_id: str,
+        session_id: str,
+        request: CreateAgentTurnRequest,
+        config: AgentConfig,
+        toolbox: Toolbox,
+        documents: Sequence[str],
+    ) -> Work:
+        sessions, model = self._check(agent_id, session_id, request, config, toolbox)
         body = request.model_dump(mode="json", exclude={"stream", "documents"})
-        body[history.DOCUMENTS] = read_documents(request.documents or (), self.fetching)
+        body[history.DOCUMENTS] = list(documents)
         turn = StoredTurn(str(uuid.uuid4()), session_id, body, datetime.now(UTC))
         work = self._work(config, model, toolbox, sessions, turn)
         work.turn = sessions.begin(turn)
@@ -283,7 +309,7 @@ class AgentsService:
             toolbox=toolbox,
             input_shields=shields.input,
             output_shields=shields.output,
-            context=ToolContext(turn.session_id, _nothing),
+            retrieval=Retrieval(self.settings, self._embed if self.settings.embedding_model else None),
             model=self._remote(model),
             form=checks.form_of(asked, model),
             earlier=(),
@@ -299,6 +325,18 @@ class AgentsService:
             return RemoteModel.of(model)
         return RemoteModel.of_engine(self.engine_url(), model.model_id, at_once=AT_ONCE)
 
+    async def _embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        """Return the vectors of texts, by the embedding model of the server's settings."""
+
+        def vectors() -> list[list[float]]:
+            found = self._remote(self.model(self.settings.embedding_model or "")).embed(dict(enumerate(texts)))
+            wrong = next((one for one in found.values() if isinstance(one, ValueError)), None)
+            if wrong is not None:
+                raise wrong
+            return [vector for _, vector in sorted(found.items()) if not isinstance(vector, ValueError)]
+
+        return await asyncio.to_thread(vectors)
+
     async def _judge(self, name: str, messages: Sequence[Mapping[str, Any]]) -> str:
         """Return what a shield's model says."""
         remote = await asyncio.to_thread(lambda: self._remote(self.model(name)))
@@ -310,7 +348,3 @@ class AgentsService:
 
 def _of_conf(agent_id: str, config: AgentConfig) -> StoredAgent:
     return StoredAgent(agent_id, config.model_dump(mode="json"), CONF_CREATED)
-
-
-async def _nothing(_query: str, _most: int) -> Sequence[str]:
-    return []

@@ -11,6 +11,7 @@ from typing import Any
 from llsflow.agents import checks, history
 from llsflow.agents.generating import Channels
 from llsflow.agents.guards import AgentShields, Guards
+from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
 from llsflow.agents.turn import run
@@ -26,7 +27,6 @@ from llsflow.shields import Ask
 from llsflow.store import StoredSession, StoredTurn
 from llsflow.store.memory import MemoryDatabase
 from llsflow.store.sessions import Sessions
-from llsflow.tools import ToolContext
 
 
 @dataclass
@@ -114,7 +114,7 @@ class StandaloneAgent:
             toolbox=self.toolbox,
             input_shields=self.shields.input,
             output_shields=self.shields.output,
-            context=ToolContext(session_id, _nothing),
+            retrieval=Retrieval(),
             model=self.remote,
             form=checks.form_of(tool_config, self.model),
             earlier=[*earlier, *before],
@@ -128,7 +128,3 @@ class StandaloneAgent:
     def events(self, work: Work) -> AsyncGenerator[Payload]:
         """Return the events of a turn."""
         return run(work)
-
-
-async def _nothing(_query: str, _most: int) -> Sequence[str]:
-    return []

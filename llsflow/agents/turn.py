@@ -9,6 +9,7 @@ from contextlib import aclosing
 from llsflow.agents.execution import answered, run_tools
 from llsflow.agents.guards import look_at_input, refusal
 from llsflow.agents.inference import infer
+from llsflow.agents.retrieval import begun
 from llsflow.agents.work import Payload, Work, ended
 from llsflow.errors import LlsflowError
 from llsflow.schema.agents import (
@@ -89,7 +90,12 @@ async def _before(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerat
     """Do what comes before the model speaks."""
     if responses:
         yield await answered(work, responses)
-    elif work.input_shields:
+        return
+    # before the shields, which look at what goes to the model
+    if passages := await work.retrieval.step(work.earlier, work.turn):
+        yield begun(passages)
+        yield await work.keep(passages)
+    if work.input_shields:
         async with aclosing(look_at_input(work, work.input_shields)) as payloads:
             async for payload in payloads:
                 yield payload

@@ -10,6 +10,7 @@ from functools import cached_property
 
 from llsflow.agents import history
 from llsflow.agents.generating import Channels
+from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import (
@@ -55,7 +56,7 @@ class Work:
     toolbox: Toolbox
     input_shields: Sequence[NamedShield]
     output_shields: Sequence[NamedShield]
-    context: ToolContext
+    retrieval: Retrieval
     model: RemoteModel
     form: ToolPromptFormat | None
     """How calls stand in the model's text; null: the endpoint has its own way."""
@@ -126,7 +127,17 @@ class Work:
     @property
     def asked(self) -> Sequence[history.Wire]:
         """The messages that this turn began with."""
-        return history.of_current(replace(self.turn, steps=()), self.form)
+        passages = tuple(step for step in self.turn.steps if step["step_type"] == StepType.MEMORY_RETRIEVAL)
+        return history.of_current(replace(self.turn, steps=passages), self.form)
+
+    @cached_property
+    def context(self) -> ToolContext:
+        """What the server's tools may know of the turn."""
+
+        async def search(query: str, most: int) -> Sequence[str]:
+            return await self.retrieval.search([*self.earlier, self.turn], query, most)
+
+        return ToolContext(self.turn.session_id, search)
 
     @property
     def at_limit(self) -> bool:

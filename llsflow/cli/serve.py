@@ -127,7 +127,11 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
         engine_url=engine_url,
     )
     agents = AgentsService(
-        store, model=lambda name: known_model(name, names), engine_url=engine_url, fetching=server.fetch
+        store,
+        model=lambda name: known_model(name, names),
+        engine_url=engine_url,
+        fetching=server.fetch,
+        settings=server.agents,
     )
     health = partial(_health, store, keeper)
     return Services(server=server, store=store, jobs=jobs, agents=agents, aside=aside, health=health)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llsflow.data.addresses import is_here
 from llsflow.errors import UnavailableError
 from llsflow.tools.base import ToolError
 
@@ -125,8 +125,7 @@ class Service:
                 # nothing is unpacked, so what was counted is all there is
                 headers={"user-agent": "llsflow", "accept-encoding": "identity"},
                 timeout=None,  # noqa: S113 - who calls the tool ends it
-                # an address of this machine is never reached through a proxy
-                trust_env=not _is_here(httpx.URL(self._base_url).host),
+                trust_env=not is_here(httpx.URL(self._base_url).host),
             )
         return self._client
 
@@ -153,10 +152,3 @@ def _message(answer: Answer) -> str:
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return ""
     return " ".join(message.split())[:MOST_MESSAGE_CHARACTERS] if isinstance(message, str) else ""
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from llama_stack_client import BadRequestError, ConflictError, NotFoundError
 
-from tests.agents.pdfs import data_url, line, pdf
 from tests.api.conftest import Served
 from tests.api.errors import assert_error
 from tests.api.talks import ADD, ANSWERS, CALL, Talk, answer, kinds, talk
@@ -124,65 +123,6 @@ def test_the_context_of_a_message_goes_with_its_own_turn_only(served: Served, sc
     assert script.sent[-1]["messages"][-1]["content"] == "hello\n\nit is Monday"
     one.say("again")
     assert [message["content"] for message in script.sent[-1]["messages"]][1] == "hello"
-
-
-PAGE = "<html><style>p {}</style><p>Rome is <b>old</b>.</p><script>evil()</script></html>"
-
-
-@pytest.mark.parametrize(
-    ("mime_type", "content", "text"),
-    [
-        ("text/plain", "Rome is old.", "Rome is old."),
-        (
-            "text/plain; charset=utf-8",
-            [{"type": "text", "text": "Rome"}, {"type": "text", "text": "Oslo"}],
-            "Rome\nOslo",
-        ),
-        ("application/json", '{"rome": "old"}', '{"rome": "old"}'),
-        ("application/yaml", {"uri": "data:application/yaml;base64,cm9tZTogb2xk"}, "rome: old"),
-        ("text/html", PAGE, "Rome is\nold\n."),
-        ("text/plain", "data:text/plain,Rome%20is%20old.", "Rome is old."),
-        ("application/pdf", data_url(pdf([line(b"Rome"), line(b"Oslo")])), "Rome\n\nOslo"),
-    ],
-)
-def test_documents_stand_behind_the_message_with_their_borders(
-    served: Served, script: Scripted, mime_type: str, content: Any, text: str
-) -> None:
-    one = talk(served, script)
-    first = {"content": "Oslo is not.", "mime_type": "text/plain"}
-    turn = one.say("hello", documents=[first, {"content": content, "mime_type": mime_type}])
-    told = f"hello\n\n[document 1]\nOslo is not.\n[end of document 1]\n\n[document 2]\n{text}\n[end of document 2]"
-    assert script.sent[-1]["messages"][-1]["content"] == told
-    assert [message.content for message in turn.input_messages] == ["hello"]
-    one.say("again")
-    assert [message["content"] for message in script.sent[-1]["messages"]][1] == told
-
-
-def test_documents_that_cannot_be_read_are_refused_together(served: Served, script: Scripted) -> None:
-    one = talk(served, script)
-    documents = [
-        {"content": "x", "mime_type": "application/msword"},
-        {"content": {"uri": f"{script.url}/secret"}, "mime_type": "text/plain"},
-        {"content": {"uri": "https://127.0.0.1/secret"}, "mime_type": "text/plain"},
-        {"content": {"uri": "data:text/plain;base64,?"}, "mime_type": "text/plain"},
-        {"content": {"type": "image", "image": {"data": "eA=="}}, "mime_type": "text/plain"},
-        {"content": "x" * 10_000_001, "mime_type": "text/plain"},
-        {"content": "x", "mime_type": "application/pdf"},
-    ]
-    with pytest.raises(BadRequestError) as refused:
-        one.say("hello", documents=documents)
-    for told in (
-        "documents.0: mime_type is 'application/msword', allowed: text/",
-        "https is allowed, http for server.fetch.allow_hosts only",
-        "only hosts in server.fetch.allow_hosts may be at private or loopback addresses",
-        "documents.3: the data URL is no base64",
-        "documents.4: content holds an image",
-        "documents.6: content is no PDF",
-        "documents: are 10,000,001 characters of text, allowed: 10,000,000",
-    ):
-        assert told in str(refused.value)
-    assert not script.sent
-    assert one.session.turns == []
 
 
 @pytest.mark.parametrize("stream", [True, False])
