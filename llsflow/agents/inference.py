@@ -52,7 +52,10 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
     yield AgentTurnResponseStepStartPayload(step_type=StepType.INFERENCE, step_id=step_id, metadata={})
     withheld: list[Payload] | None = [] if holds_back(work.output_shields) else None
     said, held = Said(), _Held(work.form_now if work.offers_tools else None)
-    async with aclosing(_deltas(work, said, held)) as deltas:
+    body = _body(work)
+    if work.watch:
+        work.watch.given[step_id] = {name: body[name] for name in ("messages", "tools") if name in body}
+    async with aclosing(_deltas(work, body, said, held)) as deltas:
         async for delta in deltas:
             payload = AgentTurnResponseStepProgressPayload(step_type=StepType.INFERENCE, step_id=step_id, delta=delta)
             if withheld is None:
@@ -82,9 +85,9 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
         yield await work.keep(looked, ending)
 
 
-async def _deltas(work: Work, said: Said, held: _Held) -> AsyncGenerator[ContentDelta]:
+async def _deltas(work: Work, body: dict[str, Any], said: Said, held: _Held) -> AsyncGenerator[ContentDelta]:
     """Yield what the model says as it comes; in the end it is `work.said`."""
-    async with work.channels.stream(work.model, _body(work)) as events:
+    async with work.channels.stream(work.model, body) as events:
         async for event in events:
             text, of_calls = said.take(event)
             for delta in (held.take(text), _partial(of_calls)):

@@ -17,6 +17,7 @@ from llsflow.agents.guards import Guards
 from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
+from llsflow.agents.traces import Watch
 from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
 from llsflow.agents.work import Payload, Work, most_generations
@@ -27,6 +28,7 @@ from llsflow.schema.agents import AgentConfig, AgentToolGroup, CreateAgentTurnRe
 from llsflow.schema.inference import ToolConfig
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import AgentsConfig, FetchConfig
+from llsflow.schema.traces import TurnTrace
 from llsflow.store import Store, StoredAgent, StoredSession, StoredTurn
 from llsflow.store.sessions import Sessions
 
@@ -54,6 +56,8 @@ class AgentsService:
     """Returns where the inference engine answers; UnavailableError."""
     fetching: FetchConfig = field(default_factory=FetchConfig)
     """What documents by URL may be fetched."""
+    trace: Callable[[TurnTrace], None] | None = None
+    """Takes the trace of each turn; null: none is made."""
     settings: AgentsConfig = field(default_factory=AgentsConfig)
     channels: Channels = field(default_factory=Channels)
     toolgroups: ToolGroups = field(default_factory=lambda: ToolGroups(TOOLGROUPS.find))
@@ -276,7 +280,7 @@ class AgentsService:
         body = request.model_dump(mode="json", exclude={"stream", "documents"})
         body[history.DOCUMENTS] = list(documents)
         turn = StoredTurn(str(uuid.uuid4()), session_id, body, datetime.now(UTC))
-        work = self._work(config, model, toolbox, sessions, turn)
+        work = self._work(agent_id, config, model, toolbox, sessions, turn)
         work.turn = sessions.begin(turn)
         work.earlier = [one for one in sessions.turns(session_id) if one.number < work.turn.number]
         return work
@@ -291,7 +295,7 @@ class AgentsService:
             raise ConfigError(mistakes)
         if turn.generations >= most_generations(config):
             raise ConflictError(f"turn {turn.turn_id!r} has had its {turn.generations} generations: begin another")
-        work = self._work(config, self.model(config.model), toolbox, sessions, turn)
+        work = self._work(agent_id, config, self.model(config.model), toolbox, sessions, turn)
         sessions.resume(turn.session_id, turn.turn_id, turn.status)
         every = sessions.turns(turn.session_id)
         work.turn = next(one for one in every if one.turn_id == turn.turn_id)
@@ -299,7 +303,13 @@ class AgentsService:
         return work
 
     def _work(
-        self, config: AgentConfig, model: ModelConfig, toolbox: Toolbox, sessions: Sessions, turn: StoredTurn
+        self,
+        agent_id: str,
+        config: AgentConfig,
+        model: ModelConfig,
+        toolbox: Toolbox,
+        sessions: Sessions,
+        turn: StoredTurn,
     ) -> Work:
         asked = ToolConfig.model_validate(turn.request.get("tool_config") or checks.tool_config_of(config))
         shields = self.guards.of(config)
@@ -317,6 +327,7 @@ class AgentsService:
             sessions=sessions,
             channels=self.channels,
             view=turn_view,
+            watch=Watch(self.trace, agent_id, config.name or agent_id, model.model_id) if self.trace else None,
         )
 
     def _remote(self, model: ModelConfig) -> RemoteModel:

@@ -14,6 +14,7 @@ from llsflow.agents.guards import AgentShields, Guards
 from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
+from llsflow.agents.traces import Watch
 from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
 from llsflow.agents.work import Payload, Work
@@ -23,6 +24,7 @@ from llsflow.schema.agents import AgentConfig
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
+from llsflow.schema.traces import TurnTrace
 from llsflow.shields import Ask
 from llsflow.store import StoredSession, StoredTurn
 from llsflow.store.memory import MemoryDatabase
@@ -43,6 +45,8 @@ class StandaloneAgent:
     """Returns the shield of a name; NotFoundError, ConfigError."""
     judge: Ask
     """What asks the model of a shield."""
+    trace: Callable[[TurnTrace], None] | None = None
+    """Takes the trace of each turn; null: none is made."""
     sessions: Sessions = field(default_factory=lambda: Sessions(MemoryDatabase()))
     channels: Channels = field(default_factory=Channels)
     toolbox: Toolbox = field(default_factory=Toolbox)
@@ -105,6 +109,7 @@ class StandaloneAgent:
             earlier: turns of elsewhere that stand before those of the session.
             seed: of what is drawn; null: the model's choice.
         """
+        name = self.config.name or "agent"
         before = self.sessions.turns(session_id)
         request = {"messages": list(messages), history.DOCUMENTS: list(documents)}
         tool_config = checks.tool_config_of(self.config)
@@ -122,6 +127,7 @@ class StandaloneAgent:
             sessions=self.sessions,
             channels=self.channels,
             view=turn_view,
+            watch=Watch(self.trace, name, name, self.model.model_id) if self.trace else None,
             seed=seed,
         )
 

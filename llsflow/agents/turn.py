@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from llsflow.agents import history
 from llsflow.agents.execution import answered, run_tools
 from llsflow.agents.guards import look_at_input, refusal
 from llsflow.agents.inference import infer
@@ -31,20 +32,28 @@ async def run(work: Work, responses: Sequence[ToolResponse] = ()) -> AsyncGenera
     Raises:
         ValueError, LlsflowError: the model does not answer.
     """
+    done = len(work.turn.steps)
+    error: str | None = None
     try:
         async with aclosing(_steps(work, responses)) as payloads:
             async for payload in payloads:
                 yield payload
-    except (ValueError, LlsflowError) as error:
-        await _fail(work, str(error))
+    except (ValueError, LlsflowError) as failure:
+        error = str(failure)
+        await _fail(work, error)
         raise
     except (GeneratorExit, asyncio.CancelledError):
+        error = CLIENT_LEFT if work.turn.status == "running" else None
         # the generation itself has ended with the stream: what is left is to say so
         await asyncio.shield(_fail(work, CLIENT_LEFT))
         raise
-    except BaseException as error:
-        await _fail(work, f"something went wrong here: {type(error).__name__}")
+    except BaseException as failure:
+        error = f"something went wrong here: {type(failure).__name__}"
+        await _fail(work, error)
         raise
+    finally:
+        if work.watch:
+            work.watch.done(work.turn, history.steps_of(work.turn)[done:], error)
 
 
 async def _fail(work: Work, why: str) -> None:

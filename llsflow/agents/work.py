@@ -12,6 +12,7 @@ from llsflow.agents import history
 from llsflow.agents.generating import Channels
 from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
+from llsflow.agents.traces import Watch
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import (
     AgentConfig,
@@ -65,6 +66,8 @@ class Work:
     sessions: Sessions
     channels: Channels
     view: Callable[[StoredTurn], Turn]
+    watch: Watch | None = None
+    """Makes a trace of the turn; null: none is made."""
     seed: int | None = None
     """Of what is drawn; null: the model's choice."""
     generations: int = field(init=False)

@@ -23,6 +23,7 @@ from llsflow.schema.server import ServerConfig
 
 if TYPE_CHECKING:
     from llsflow.agents.service import AgentsService
+    from llsflow.api.traces import TraceShipper
     from llsflow.jobs.service import JobsService
     from llsflow.store import Store
 
@@ -52,6 +53,8 @@ class Services:
     agents: AgentsService
     health: Callable[[], Mapping[str, HealthPart]] = dict
     """Returns how what runs beside the API is: prefect, worker, engine, mlflow."""
+    traces: TraceShipper | None = None
+    """Brings the traces of turns to MLflow; null: none are made."""
     aside: Aside = field(default_factory=Aside)
     """Another process, for what would keep this one from answering."""
 
@@ -69,6 +72,8 @@ class Services:
         """End what was started for the endpoints."""
         self.aside.close()
         self.agents.close_from_outside()
+        if self.traces:
+            self.traces.close()
 
 
 # async, so that FastAPI does not hand so little to another thread

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from llsflow.schema.health import HealthPart
     from llsflow.store import Store
 
+TRACES = "agents"
+"""MLflow experiment of the traces of turns."""
+
 LOG_BYTES = 4_000_000
 """Of serve.log, before it is put aside in the place of the one before."""
 
@@ -95,7 +98,7 @@ def _serve(server: ServerConfig, listener: socket.socket, signals: _Signals) -> 
         _record().unlink(missing_ok=True)
         reconciler.close()
         keeper.stop()
-        services.aside.close()
+        services.close()
         store.close()
 
 
@@ -104,6 +107,7 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
     from llsflow.api.aside import Aside
     from llsflow.api.catalogue import find_benchmark
     from llsflow.api.deps import Services
+    from llsflow.api.traces import TraceShipper
     from llsflow.jobs.compiling import compile_job
     from llsflow.jobs.names import CatalogueNames
     from llsflow.jobs.requests import known_model
@@ -126,15 +130,17 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
         benchmark=lambda benchmark_id: find_benchmark(store, benchmark_id),
         engine_url=engine_url,
     )
+    traces = TraceShipper(TRACES) if server.agents.traces else None
     agents = AgentsService(
         store,
         model=lambda name: known_model(name, names),
         engine_url=engine_url,
         fetching=server.fetch,
         settings=server.agents,
+        trace=traces.take if traces else None,
     )
     health = partial(_health, store, keeper)
-    return Services(server=server, store=store, jobs=jobs, agents=agents, aside=aside, health=health)
+    return Services(server=server, store=store, jobs=jobs, agents=agents, traces=traces, aside=aside, health=health)
 
 
 def _health(store: Store, keeper: Keeper) -> Mapping[str, HealthPart]:

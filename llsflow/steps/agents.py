@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 from llsflow.data.conversation import Conversation
@@ -13,8 +14,11 @@ from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
+from llsflow.schema.traces import TurnTrace
 from llsflow.steps.context import StepContext
 from llsflow.steps.prepare import model_folder
+
+TRACES_TOGETHER = 20
 
 
 def agent_answers(
@@ -39,14 +43,35 @@ def agent_answers(
     settings = context.step.settings
     groups = {name: ToolGroupConfig.model_validate(one) for name, one in settings["agent"]["toolgroups"].items()}
     shields = {name: ShieldConfig.model_validate(one) for name, one in settings["agent"]["shields"].items()}
+    waiting = _Traces(context)
     missing = {place: said for place, said in enumerate(conversations) if place not in done}
     with _answering(context, benchmark) as (model, remote):
         find_group, find_shield = partial(named, groups, "tool group"), partial(named, shields, "shield")
-        agent = StandaloneAgent(candidate.config, model, remote, find_group, find_shield, no_judge)
+        agent = StandaloneAgent(candidate.config, model, remote, find_group, find_shield, no_judge, waiting.add)
         answers = AgentCandidateAnswers(agent, at_once=remote.endpoint.at_once, seed=settings["seed"])
         made = answers.answer(missing, on_generation=on_generation, stopping=context.plan_run.stopping)
+    waiting.write()
     every = {**done, **made}
     return [every[place] for place in range(len(conversations))]
+
+
+@dataclass
+class _Traces:
+    """Traces on their way to the run's page, many at a time."""
+
+    context: StepContext
+    waiting: list[TurnTrace] = field(default_factory=list)
+
+    def add(self, trace: TurnTrace) -> None:
+        """Take a trace."""
+        self.waiting.append(trace)
+        if len(self.waiting) >= TRACES_TOGETHER:
+            self.write()
+
+    def write(self) -> None:
+        """Write what waits."""
+        waiting, self.waiting = self.waiting, []
+        self.context.run.log_traces(waiting)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llsflow.schema.traces import TurnTrace
+from llsflow.tracking.spans import put
 from llsflow.tracking.spool import Operation
 
 REF = "llsflow.ref"
@@ -227,6 +229,14 @@ def finish(target: Target, op: Operation) -> str:
     return ""
 
 
+def log_traces(target: Target, op: Operation) -> str:
+    """Write turns of an agent; they are the run's."""
+    traces = [TurnTrace.model_validate(one) for one in op["traces"]]
+    of_run = [trace.model_copy(update={"run_id": target.run_id}) for trace in traces]
+    put(target.client.tracking_uri, target.experiment_id, of_run)
+    return ""
+
+
 OPERATIONS: dict[str, Callable[[Target, Operation], str]] = {
     "open": open_run,
     "params": log_params,
@@ -236,6 +246,7 @@ OPERATIONS: dict[str, Callable[[Target, Operation], str]] = {
     "file": log_file,
     "table": log_table,
     "tags": set_tags,
+    "traces": log_traces,
     "model": log_model,
     "use": use_model,
     "register": register,

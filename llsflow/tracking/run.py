@@ -11,7 +11,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
+from llsflow.schema.traces import TurnTrace
+from llsflow.tracking.operations import chunks
 from llsflow.tracking.recorder import Recorder
+from llsflow.tracking.spans import TOGETHER, cut
 
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 8000
@@ -29,11 +32,6 @@ def milliseconds() -> int:
 def key_text(key: str) -> str:
     """Return `key` with only the characters, and the length, that MLflow takes."""
     return re.sub(r"[^\w\-. :/]", "_", key, flags=re.ASCII).strip("/ ")[:KEY_CHARACTERS] or "_"
-
-
-def cut(text: str, limit: int) -> str:
-    """Return `text`, its end replaced by an ellipsis when it is over `limit` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -96,6 +94,11 @@ class Run:
         columns = list(dict.fromkeys(key for row in rows for key in row))
         data = [[_cell(row.get(column)) for column in columns] for row in rows]
         self._recorder.submit({"op": "table", "table": {"columns": columns, "data": data}, "path": path})
+
+    def log_traces(self, traces: Sequence[TurnTrace]) -> None:
+        """Record turns of an agent that belong to the run."""
+        for batch in chunks(traces, TOGETHER):
+            self._recorder.submit({"op": "traces", "traces": [trace.model_dump(mode="json") for trace in batch]})
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags, over older ones."""

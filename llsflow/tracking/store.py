@@ -20,7 +20,8 @@ from llsflow.tracking.client import import_client, is_server, probe, shown, sqli
 from llsflow.tracking.operations import REF, Target, find_run, open_run
 from llsflow.tracking.provenance import command_line, git_tags
 from llsflow.tracking.recorder import Recorder, log
-from llsflow.tracking.run import TAG_CHARACTERS, Run, cut, milliseconds, model_name
+from llsflow.tracking.run import TAG_CHARACTERS, Run, milliseconds, model_name
+from llsflow.tracking.spans import cut
 
 # the page then opens on runs, charts and models instead of on traces
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
