@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import re
 import shlex
@@ -58,6 +59,7 @@ def test_every_documented_command(
         shutil.copytree(tiny_folder, tmp_path / folder)
     rows = [{"prompt": f"question {number}", "completion": "answer"} for number in range(40)]
     (tmp_path / "my.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))  # nothing is said in a chat
     if words[0] == "ui":
         words = ["ui", "--stop"]
     if words[0] == "run" and "--cfg" not in words:

@@ -12,6 +12,7 @@ import yaml
 from llsflow.config import load_experiment
 from llsflow.errors import ConfigError, UnavailableError
 from llsflow.plan import compile_plan
+from llsflow.tracking.client import import_client, tracking_uri
 from tests.scripted import Answer, Scripted, scripted
 from tests.steps.test_evaluate import Counting, evaluate
 
@@ -52,6 +53,14 @@ def calculates(body: dict[str, Any], _: int) -> Any:
     return Answer(calls=[("calculator", json.dumps({"expression": last["content"].rstrip("?")}))])
 
 
+def traces() -> list[Any]:
+    """Return the traces that hang on the last run."""
+    client = import_client()(tracking_uri(None))
+    experiment = client.get_experiment_by_name("llsflow").experiment_id
+    run = client.search_runs([experiment], max_results=1)[0]
+    return list(client.search_traces(locations=[experiment], run_id=run.info.run_id, include_spans=True))
+
+
 def test_an_agent_answers_through_its_tools(tmp_path: Path) -> None:
     with scripted(calculates) as script:
         folder = Path(evaluate(overrides(tmp_path, script), Counting()).folder)
@@ -60,6 +69,7 @@ def test_an_agent_answers_through_its_tools(tmp_path: Path) -> None:
     assert response["scores"]["basic::equality"]["aggregated_results"]["accuracy"]["accuracy"] == 1.0
     kinds = [step["step_type"] for step in response["generations"][2]["steps"]]
     assert kinds == ["inference", "tool_execution", "inference"]
+    assert [len(trace.data.spans) for trace in traces()] == [4] * len(ROWS)
     assert script.sent[0]["messages"][0] == {"role": "system", "content": "Be exact."}
     assert script.sent[0]["max_tokens"] == 16
     assert len({body["seed"] for body in script.sent}) == len(ROWS)

@@ -14,7 +14,7 @@ import pytest
 from llsflow.errors import UnavailableError
 from llsflow.schema.experiment import TrackingConfig
 from llsflow.schema.traces import TokenCounts, TraceSpan, TurnTrace
-from llsflow.tracking import Tracking, serve, traces
+from llsflow.tracking import Tracking, serve, spans, traces
 from llsflow.tracking.traces import leave, write_traces
 from tests.tracking.test_failures import without_table
 
@@ -177,7 +177,7 @@ def test_an_experiment_of_runs_stays_one(tracking: Tracking) -> None:
 
 
 def test_what_the_store_will_never_take_is_told_and_the_rest_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(traces, "METADATA_CHARACTERS", 5000)
+    monkeypatch.setattr(spans, "METADATA_CHARACTERS", 5000)
     batch = [turn("turn-1"), turn("turn-2", session_id="s" * 300), turn("turn-3")]
     (refusal,) = write_traces(batch, None, "agents")
     assert refusal.startswith("turn turn-2: ")
