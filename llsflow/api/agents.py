@@ -192,7 +192,9 @@ async def resume_agent_turn(
     A bare ToolResponse answers the only call that it waits for.
     """
     bare = "call_id" in body.values and "tool_responses" not in body.values
-    given = Body(json.dumps({"tool_responses": [body.values]}).encode(), body.query) if bare else body
+    response = {name: value for name, value in body.values.items() if name != "stream"}
+    beside = {name: value for name, value in body.values.items() if name == "stream"}
+    given = Body(json.dumps({"tool_responses": [response], **beside}).encode(), body.query) if bare else body
     found = given.take(ResumeAgentTurnRequest)
     ignore(request, found.ignored)
     events = await services.agents.resume_turn(agent_id, session_id, turn_id, found.record)

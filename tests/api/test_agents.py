@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from llama_stack_client import BadRequestError, ConflictError, NotFoundError
+from sqlalchemy import func, select
 
+from llsflow.store.tables import agent_sessions, agent_steps, agent_turns
+from llsflow.store.tables import agents as agents_table
 from tests.api.conftest import Served
 from tests.api.errors import assert_error
 from tests.api.talks import ADD, ANSWERS, CALL, Talk, answer, kinds, talk
@@ -37,6 +41,38 @@ def test_agents_are_made_listed_and_removed(served: Served, script: Scripted) ->
     ):
         with pytest.raises(NotFoundError):
             gone()
+
+
+def test_files_of_conf_are_agents_by_their_names(served: Served, script: Scripted) -> None:
+    folder = Path("conf/agent")
+    folder.mkdir()
+    (folder / "helper.yaml").write_text("model: there\ninstructions: Be kind.\ntoolgroups: [calculator]\n")
+    (folder / "open.yaml").write_text("model: ???\ninstructions: ''\n")
+    made = talk(served, script)
+    agents: Any = served.client.alpha.agents
+    assert [one["agent_id"] for one in agents.list().data] == ["helper", made.agent_id]
+    assert [one["agent_id"] for one in agents.list(limit=1).data] == ["helper"]
+    assert [one["agent_id"] for one in agents.list(start_index=1, limit=5).data] == [made.agent_id]
+    assert agents.retrieve("helper").agent_config.instructions == "Be kind."
+    session_id = agents.session.create("helper", session_name="s").session_id
+    said = [{"role": "user", "content": "hello"}]
+    turn = agents.turn.create(session_id, agent_id="helper", messages=said)
+    assert turn.output_message.content == "a fine answer"
+    assert script.sent[-1]["messages"][0]["content"] == "Be kind."
+    with pytest.raises(ConflictError, match="is a file of conf/agent: remove the file"):
+        agents.delete("helper")
+    with pytest.raises(BadRequestError, match="leaves model open"):
+        agents.retrieve("open")
+
+
+def test_nothing_is_left_of_an_agent_that_is_removed(served: Served, script: Scripted) -> None:
+    one = talk(served, script, enable_session_persistence=True, client_tools=[ADD])
+    one.say("hello")
+    one.say("please add")
+    one.agents.delete(one.agent_id)
+    with served.services.store._database.read() as connection:
+        for table in (agents_table, agent_sessions, agent_turns, agent_steps):
+            assert connection.execute(select(func.count()).select_from(table)).scalar() == 0, table.name
 
 
 def test_sessions_are_begun_listed_and_removed(served: Served, script: Scripted) -> None:
@@ -269,24 +305,12 @@ def test_a_call_that_cannot_be_read_is_told_to_the_model(served: Served, script:
     assert told["content"].startswith("Error: this function call cannot be read")
 
 
-def test_fields_of_the_configuration_reach_the_model(served: Served, script: Scripted) -> None:
-    sampling = {"strategy": {"type": "top_p", "temperature": 0.3, "top_p": 0.7}, "max_tokens": 9, "stop": ["x"]}
-    form = {"type": "json_schema", "json_schema": {"type": "object"}}
-    one = talk(served, script, sampling_params={**sampling, "repetition_penalty": 1.2}, response_format=form)
-    one.say("hello")
-    sent = script.sent[-1]
-    assert {name: sent[name] for name in ("temperature", "top_p", "max_tokens", "stop", "repetition_penalty")} == {
-        **{"temperature": 0.3, "top_p": 0.7, "max_tokens": 9, "stop": ["x"], "repetition_penalty": 1.2}
-    }
-    assert sent["response_format"]["json_schema"]["schema"] == {"type": "object"}
-
-
 @pytest.mark.parametrize(
     ("config", "told"),
     [
         ({"model": "nope"}, "no model 'nope'"),
         ({"model": "bm25"}, "ranks and writes no text"),
-        ({"toolgroups": ["nope"]}, "agent_config.toolgroups.0: no tool group 'nope'; known: builtin::rag, calculator"),
+        ({"toolgroups": ["nope"]}, "agent_config.toolgroups.0: no tool group 'nope'; known: builtin::"),
         ({"client_tools": [ADD, ADD]}, "'add' is there twice"),
         ({"tool_config": {"tool_choice": "add"}}, "found 'add', allowed: auto, required, none"),
         ({"tool_config": {"tool_choice": "required"}}, "the agent has no tools"),

@@ -80,7 +80,7 @@ def test_clients_send_fields_that_nothing_reads(http: httpx.Client) -> None:
     [
         ({"num_examples": 0}, "num_examples: found 0, allowed: an integer of at least 1"),
         ({"num_examples": "all"}, "num_examples: found 'all', allowed: an integer of at least 1"),
-        ({"eval_candidate": {"type": "agent", "config": {}}}, "eval_candidate: agent candidates are not available yet"),
+        ({"eval_candidate": {"type": "agent", "config": {}}}, "eval_candidate.config.model: is missing"),
         ({"eval_candidate": {"type": "robot"}}, "eval_candidate.type: found 'robot', allowed: model, rerank, agent"),
         (
             {"scoring_params": {"basic::equality": {"type": "fuzzy"}}},

@@ -42,7 +42,8 @@ BASE = {
 OTHER_BASE = {
     **{"model/endpoint": "eval", "model/bm25": "rerank", "model/reranker": "rerank"},
     **{"benchmark/help_questions": "rerank", "dataset/help_questions": "rerank"},
-    **{"benchmark/sums": "calculator", "dataset/sums": "calculator", "dataset/sums_held_out": "calculator"},
+    **{"benchmark/arithmetic": "calculator", "dataset/arithmetic": "calculator"},
+    "dataset/arithmetic_held_out": "calculator",
 }
 """Where an option goes with another experiment than the rest of its group."""
 PREFERENCES = ("dataset/date_preferences", "recipe/dpo_full", "recipe/dpo_lora")

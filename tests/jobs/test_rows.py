@@ -21,6 +21,7 @@ from llsflow.schema.benchmarks import BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.datasets import RegisterDatasetRequest
 from llsflow.store import Store
 from tests.jobs.test_requests import SERVER
+from tests.scripted import Answer, scripted
 
 CONFIG = {"eval_candidate": {"type": "model", "model": "tiny-llama", "sampling_params": {"max_tokens": 4}}}
 ROWS: list[dict[str, Any]] = [
@@ -186,3 +187,43 @@ def test_a_reranker_is_evaluated_as_a_job(store: Store) -> None:
     compiled = compile_job(experiment)
     assert isinstance(compiled, Compiled)
     assert experiment.model.builtin == "bm25"
+
+
+AGENT = {"type": "agent", "config": {"model": "there", "instructions": "", "toolgroups": ["calculator/calculator"]}}
+
+
+def calculates(body: dict[str, Any], _: int) -> Any:
+    last = body["messages"][-1]
+    if last["role"] == "tool":
+        return last["content"]
+    return Answer(calls=[("calculator", json.dumps({"expression": last["content"]}))])
+
+
+def test_an_agent_answers_rows_while_the_caller_waits_and_as_a_job(
+    llsflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    rows = [{"question": f"{n} * {n}", "answer": str(n * n)} for n in range(4)]
+    with scripted(calculates) as script, Store.open() as store:
+        endpoint = f"model_id: there\nendpoint:\n  base_url: {script.url}\n  retries: 0\n"
+        (tmp_path / "conf" / "model" / "there.yaml").write_text(endpoint)
+        asked = {"benchmark_config": {"eval_candidate": AGENT}, "input_rows": rows}
+        request = EvaluateRowsRequest.model_validate({**asked, "scoring_functions": ["basic::equality"]})
+        found = evaluate_rows(request, CatalogueNames(store), lambda: pytest.fail("no engine is needed"))
+        assert [one["generated_answer"] for one in found.generations] == ["0", "1", "4", "9"]
+        assert [len(one["steps"]) for one in found.generations] == [3] * 4
+        source = {"type": "rows", "rows": rows}
+        dataset = {"dataset_id": "sums4", "purpose": "eval/question-answer", "source": source}
+        register(store, RegisterDatasetRequest.model_validate(dataset), SERVER)
+        config = BenchmarkConfig.model_validate({"eval_candidate": AGENT})
+        names = CatalogueNames(store)
+        experiment = requests.evaluation("job-1", "sums4", "sums4", ["basic::equality"], config, names)
+        assert list(experiment.toolgroups) == ["calculator"]
+        wrong = {"type": "agent", "config": {**AGENT["config"], "toolgroups": ["calculater"], "client_tools": []}}
+        with pytest.raises(MistakesError, match="no tool group 'calculater'"):
+            requests.evaluation(
+                *("job-2", "sums4", "sums4", ["basic::equality"]),
+                BenchmarkConfig.model_validate({"eval_candidate": wrong}),
+                names,
+            )
