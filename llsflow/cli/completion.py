@@ -6,7 +6,7 @@ import argparse
 
 from llsflow.config import complete, list_options
 
-COMMANDS = ("run", "plan", "check", "preview", "ls", "show", "cp", "schema", "ui", "stop", "completion")
+COMMANDS = ("run", "plan", "check", "preview", "chat", "ls", "show", "cp", "schema", "ui", "stop", "completion")
 
 SCRIPTS = {
     "bash": """\
@@ -55,6 +55,8 @@ def _candidates(words: list[str]) -> list[str]:
         from llsflow.data.catalogue import registered
 
         return complete(words[1:], registered=registered)
+    if command == "chat":
+        return [word for word in complete(["", *words[1:]]) if word.startswith("agent")]
     groups = list_options()
     if command in ("ls", "schema"):
         return [group for group in groups if group.startswith(last)]

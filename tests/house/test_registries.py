@@ -14,7 +14,9 @@ import pytest
 
 from llsflow.data.files import READERS
 from llsflow.scorers import AGGREGATIONS, SCORERS
+from llsflow.shields import SHIELDS
 from llsflow.steps import STEPS
+from llsflow.tools import PROVIDERS
 from llsflow.training.optimizers import OPTIMIZERS, SCHEDULES
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,9 @@ def test_every_entry_says_what_it_is(registry: str, name: str) -> None:
 TESTS = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
 
 
-@pytest.mark.parametrize("name", [*SCORERS, *AGGREGATIONS, *OPTIMIZERS, *SCHEDULES, *READERS, *STEPS])
+@pytest.mark.parametrize(
+    "name", [*SCORERS, *AGGREGATIONS, *OPTIMIZERS, *SCHEDULES, *READERS, *STEPS, *PROVIDERS, *SHIELDS]
+)
 def test_every_entry_is_named_in_a_test(name: str) -> None:
     assert f'"{name}"' in TESTS or f'"{name.rpartition("::")[2]}' in TESTS or name in TESTS
 
