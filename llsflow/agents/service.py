@@ -17,7 +17,7 @@ from llsflow.agents.guards import Guards
 from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
-from llsflow.agents.traces import Watch
+from llsflow.agents.traces import EndedTurn, Watch
 from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
 from llsflow.agents.work import Payload, Work, most_generations
@@ -28,7 +28,6 @@ from llsflow.schema.agents import AgentConfig, AgentToolGroup, CreateAgentTurnRe
 from llsflow.schema.inference import ToolConfig
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import AgentsConfig, FetchConfig
-from llsflow.schema.traces import TurnTrace
 from llsflow.store import Store, StoredAgent, StoredSession, StoredTurn
 from llsflow.store.sessions import Sessions
 
@@ -56,8 +55,8 @@ class AgentsService:
     """Returns where the inference engine answers; UnavailableError."""
     fetching: FetchConfig = field(default_factory=FetchConfig)
     """What documents by URL may be fetched."""
-    trace: Callable[[TurnTrace], None] | None = None
-    """Takes the trace of each turn; null: none is made."""
+    trace: Callable[[EndedTurn], None] | None = None
+    """Takes each turn that ended, to make its trace; null: none is made."""
     settings: AgentsConfig = field(default_factory=AgentsConfig)
     channels: Channels = field(default_factory=Channels)
     toolgroups: ToolGroups = field(default_factory=lambda: ToolGroups(TOOLGROUPS.find))
@@ -282,7 +281,8 @@ class AgentsService:
         turn = StoredTurn(str(uuid.uuid4()), session_id, body, datetime.now(UTC))
         work = self._work(agent_id, config, model, toolbox, sessions, turn)
         work.turn = sessions.begin(turn)
-        work.earlier = [one for one in sessions.turns(session_id) if one.number < work.turn.number]
+        if work.turn.number:
+            work.earlier = [one for one in sessions.turns(session_id) if one.number < work.turn.number]
         return work
 
     def _resumed(

@@ -14,7 +14,7 @@ from llsflow.agents.guards import AgentShields, Guards
 from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
-from llsflow.agents.traces import Watch
+from llsflow.agents.traces import EndedTurn, Watch
 from llsflow.agents.turn import run
 from llsflow.agents.views import turn_view
 from llsflow.agents.work import Payload, Work
@@ -24,7 +24,6 @@ from llsflow.schema.agents import AgentConfig
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
-from llsflow.schema.traces import TurnTrace
 from llsflow.shields import Ask
 from llsflow.store import StoredSession, StoredTurn
 from llsflow.store.memory import MemoryDatabase
@@ -45,8 +44,8 @@ class StandaloneAgent:
     """Returns the shield of a name; NotFoundError, ConfigError."""
     judge: Ask
     """What asks the model of a shield."""
-    trace: Callable[[TurnTrace], None] | None = None
-    """Takes the trace of each turn; null: none is made."""
+    trace: Callable[[EndedTurn], None] | None = None
+    """Takes each turn that ended, to make its trace; null: none is made."""
     sessions: Sessions = field(default_factory=lambda: Sessions(MemoryDatabase()))
     channels: Channels = field(default_factory=Channels)
     toolbox: Toolbox = field(default_factory=Toolbox)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from llsflow.agents import history
 from llsflow.agents.execution import answered, run_tools
 from llsflow.agents.guards import look_at_input, refusal
 from llsflow.agents.inference import infer
@@ -53,7 +52,7 @@ async def run(work: Work, responses: Sequence[ToolResponse] = ()) -> AsyncGenera
         raise
     finally:
         if work.watch:
-            work.watch.done(work.turn, history.steps_of(work.turn)[done:], error)
+            work.watch.done(work.turn, done, error)
 
 
 async def _fail(work: Work, why: str) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llsflow.schema.agents import Agent, AgentConfig, Session, Turn
+from llsflow.schema.agents import Agent, AgentConfig, Turn
 from llsflow.schema.inference import CompletionMessage, StopReason
 from llsflow.store import StoredAgent, StoredSession, StoredTurn
 
 IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
 """How images of each MIME type begin, in base64."""
 
-NOTHING = CompletionMessage(content="", stop_reason=StopReason.END_OF_TURN, tool_calls=[])
+NOTHING = CompletionMessage(content="", stop_reason=StopReason.END_OF_TURN, tool_calls=[]).model_dump(mode="json")
 """The output of a turn that failed before it had any."""
 
 
@@ -22,24 +22,26 @@ def agent_view(agent: StoredAgent) -> Agent:
     return Agent(agent_id=agent.agent_id, agent_config=config, created_at=agent.created_at)
 
 
-def session_view(session: StoredSession, turns: Sequence[StoredTurn] = ()) -> Session:
-    """Return a session with these turns."""
-    # a long one is read in one go: turn by turn takes half as long again
-    record = {
+def session_record(session: StoredSession, turns: Sequence[StoredTurn] = ()) -> dict[str, Any]:
+    """Return what a Session with these turns is written as.
+
+    Steps are as they were stored: to check a long session again would take longer than to read it.
+    """
+    return {
         "session_id": session.session_id,
         "session_name": session.session_name,
-        "turns": [_turn(turn) for turn in turns],
+        "turns": [turn_record(turn) for turn in turns],
         "started_at": session.started_at,
     }
-    return Session.model_validate(record, extra="ignore")
 
 
 def turn_view(turn: StoredTurn) -> Turn:
     """Return a turn."""
-    return Turn.model_validate(_turn(turn), extra="ignore")
+    return Turn.model_validate(turn_record(turn), extra="ignore")
 
 
-def _turn(turn: StoredTurn) -> dict[str, Any]:
+def turn_record(turn: StoredTurn) -> dict[str, Any]:
+    """Return what a Turn is written as."""
     return {
         "turn_id": turn.turn_id,
         "session_id": turn.session_id,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from llsflow.api.body import Body, ignore, taken, whole_body
-from llsflow.api.deps import Server, done, reply
-from llsflow.api.events import EventStream, data, whole
+from llsflow.api.deps import Server, done, reply, reply_plain
+from llsflow.api.events import EventStream, event, whole
 from llsflow.api.openapi import published
 from llsflow.errors import NotFoundError
 from llsflow.schema.agents import (
@@ -58,10 +58,10 @@ class TurnQuery(Record):
     turn_ids: list[str] | None = None
 
 
-def _page(request: Request, data: list[Record], start: int, limit: int | None, *, more: bool) -> Response:
+def _page(request: Request, data: list[dict[str, Any]], start: int, limit: int | None, *, more: bool) -> Response:
     place = quote(request.scope["path"], safe="/:")
     url = f"{place}?start_index={start + len(data)}&limit={limit}" if more else None
-    return reply(PaginatedResponse(data=[one.model_dump(mode="json") for one in data], has_more=more, url=url))
+    return reply(PaginatedResponse(data=data, has_more=more, url=url))
 
 
 @router.get("/v1alpha/agents", **published(PaginatedResponse, query=PAGE, says="A page of agents."))
@@ -71,7 +71,7 @@ def list_agents(request: Request, services: Server, page: Annotated[PageQuery, D
 
     start = page.start_index or 0
     found, more = services.agents.agents(start, page.limit)
-    return _page(request, [agent_view(agent) for agent in found], start, page.limit, more=more)
+    return _page(request, [agent_view(agent).model_dump(mode="json") for agent in found], start, page.limit, more=more)
 
 
 @router.post("/v1alpha/agents", **published(AgentCreateResponse, takes=CreateAgentRequest, says="The new agent's id."))
@@ -118,11 +118,11 @@ def list_agent_sessions(
     agent_id: str, request: Request, services: Server, page: Annotated[PageQuery, Depends(taken(PageQuery))]
 ) -> Response:
     """List the sessions of an agent, without their turns."""
-    from llsflow.agents.views import session_view
+    from llsflow.agents.views import session_record
 
     start = page.start_index or 0
     found, more = services.agents.sessions(agent_id, start, page.limit)
-    return _page(request, [session_view(session) for session in found], start, page.limit, more=more)
+    return _page(request, [session_record(session) for session in found], start, page.limit, more=more)
 
 
 @router.get(SESSION, **published("Session", query=TURN_IDS, says="The session."))
@@ -130,14 +130,14 @@ def get_agents_session(
     agent_id: str, session_id: str, services: Server, query: Annotated[TurnQuery, Depends(taken(TurnQuery))]
 ) -> Response:
     """Return a session with its turns, or those of them that are named."""
-    from llsflow.agents.views import session_view
+    from llsflow.agents.views import session_record
 
     session, sessions = services.agents.session(agent_id, session_id)
     turns = sessions.turns(session_id, query.turn_ids)
     unknown = sorted({*(query.turn_ids or ())} - {turn.turn_id for turn in turns})
     if unknown:
         raise NotFoundError(f"no turn {', '.join(map(repr, unknown))} of session {session_id!r}")
-    return reply(session_view(session, turns))
+    return reply_plain(session_record(session, turns))
 
 
 @router.delete(SESSION, **published(status=204, says="It is gone."))
@@ -170,9 +170,9 @@ async def create_agent_turn(
 @router.get(TURN, **published("Turn", says="The turn."))
 def get_agents_turn(agent_id: str, session_id: str, turn_id: str, services: Server) -> Response:
     """Return a turn."""
-    from llsflow.agents.views import turn_view
+    from llsflow.agents.views import turn_record
 
-    return reply(turn_view(services.agents.turn(agent_id, session_id, turn_id)))
+    return reply_plain(turn_record(services.agents.turn(agent_id, session_id, turn_id)))
 
 
 @router.post(
@@ -221,6 +221,6 @@ async def _answer(request: Request, events: AsyncIterator[Record], *, stream: bo
 async def _chunks(events: AsyncIterator[Record]) -> AsyncIterator[bytes]:
     try:
         async for payload in events:
-            yield data({"event": {"payload": payload.model_dump(mode="json")}})
+            yield event(payload)
     finally:
         await events.aclose()  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ from llsflow.api.errors import HTTPError
 from llsflow.api.openapi import openapi
 
 RESOURCES = (
+    agents.router,
     datasets.router,
     datasetio.router,
     evaluations.router,
@@ -41,10 +42,9 @@ RESOURCES = (
     models.router,
     scoring.router,
     health.router,
-    agents.router,
     rerank.router,
 )
-"""In the order in which paths are looked up."""
+"""In the order in which paths are looked up: those that stream come first."""
 
 
 def create_app(services: Services) -> FastAPI:

@@ -8,13 +8,13 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from fastapi import Depends, Request
 from fastapi.responses import Response
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from llsflow.api.aside import Aside
 from llsflow.schema.base import Record
@@ -109,6 +109,15 @@ def reply(record: Record, status: int = 200) -> Response:
         # text that is no proper Unicode: JSON's escapes carry it
         content = json.dumps(record.model_dump(mode="json"))
     return Response(content, status, media_type="application/json")
+
+
+def reply_plain(value: Any) -> Response:
+    """Return what a record is written as, which was checked when it was stored, as the answer."""
+    try:
+        content = to_json(value)
+    except PydanticSerializationError:
+        content = json.dumps(to_jsonable_python(value)).encode()
+    return Response(content, media_type="application/json")
 
 
 def null() -> Response:

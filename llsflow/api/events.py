@@ -9,12 +9,14 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
+from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llsflow.api.errors import status_of, without_paths
 from llsflow.errors import LlsflowError
+from llsflow.schema.base import Record
 
 logger = logging.getLogger("llsflow.api")
 
@@ -131,6 +133,16 @@ async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def failure(status: int, message: str) -> bytes:
     """Return the event of a failure, as the reference server has it."""
     return data({"error": {"message": f"{status}: {message}", "code": status}})
+
+
+def event(payload: Record) -> bytes:
+    """Return the event of a record."""
+    try:
+        text = payload.model_dump_json()
+    except PydanticSerializationError:
+        # text that is no proper Unicode: JSON's escapes carry it
+        text = json.dumps(payload.model_dump(mode="json"), separators=(",", ":"))
+    return b'data: {"event":{"payload":' + text.encode() + b"}}\n\n"
 
 
 def data(value: Any) -> bytes:

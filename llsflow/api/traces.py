@@ -5,36 +5,43 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import pickle
 import threading
 from collections import deque
 from collections.abc import Sequence
 
+from llsflow.agents.traces import EndedTurn, trace_of
 from llsflow.api.aside import Aside
 from llsflow.schema.traces import TurnTrace
 from llsflow.tracking.traces import leave, write_traces
 
 BATCH_TRACES = 100
-BATCH_CHARACTERS = 2_000_000
+BATCH_BYTES = 2_000_000
 """Most of one batch: to hand over more would keep this process from answering for milliseconds."""
 BATCH_SECONDS = 0.5
 """How long a trace waits for others."""
 WAITING_TRACES = 10_000
-WAITING_CHARACTERS = 20_000_000
+WAITING_BYTES = 20_000_000
 """Most that waits while MLflow takes none; the oldest leave."""
 RETRY_SECONDS = (1.0, 60.0)
 """Shortest and longest pause before a store that failed is tried again."""
 CLOSING_SECONDS = 5.0
 """How long the end waits for what is left to be written."""
-NICENESS = 10
+NICENESS = 19
 """Of the process that writes: what has none goes before."""
 
 logger = logging.getLogger("llsflow.api")
 
 
-def write_behind(traces: Sequence[TurnTrace], uri: str | None, experiment: str) -> list[str]:
-    """Write traces (see `write_traces`) after lowering this process's priority."""
+def write_behind(turns: Sequence[bytes], uri: str | None, experiment: str) -> list[str]:
+    """Write the traces of turns, pickled (see `write_traces`), after lowering this process's priority."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
-    return write_traces(traces, uri, experiment)
+    return write_traces(_traces(turns), uri, experiment)
+
+
+def _traces(turns: Sequence[bytes]) -> list[TurnTrace]:
+    # of what this server itself has pickled
+    return [trace_of(pickle.loads(turn)) for turn in turns]  # noqa: S301
 
 
 class TraceShipper:
@@ -51,9 +58,9 @@ class TraceShipper:
         """Traces that were lost: too many waited, or they were refused, or could not be put on disk at the end."""
         self._aside = aside or Aside(processes=1)
         self._wake = threading.Condition()
-        self._waiting: deque[tuple[TurnTrace, int]] = deque()
-        self._characters = 0
-        self._under_way: list[tuple[TurnTrace, int]] = []
+        self._waiting: deque[tuple[bytes, int]] = deque()
+        self._bytes = 0
+        self._under_way: list[tuple[bytes, int]] = []
         self._thread: threading.Thread | None = None
         self._pause = 0.0
         """Until a store that failed is tried again; 0: it did not fail."""
@@ -62,15 +69,16 @@ class TraceShipper:
         self._overflowed = False
         self._told: set[str] = set()
 
-    def take(self, trace: TurnTrace) -> None:
-        """Take a trace to be written; never waits or raises."""
-        size = trace.characters
+    def take(self, turn: EndedTurn) -> None:
+        """Take a turn whose trace is to be written; never waits or raises."""
+        trace = pickle.dumps(turn)
+        size = len(trace)
         with self._wake:
             if self._closing:
                 self.dropped += 1
                 return
             self._waiting.append((trace, size))
-            self._characters += size
+            self._bytes += size
             self._drop_oldest()
             if self._thread is None:
                 thread = threading.Thread(target=self._ship, name="traces", daemon=True)
@@ -99,9 +107,9 @@ class TraceShipper:
         if left:
             self._leave(left)
 
-    def _leave(self, left: Sequence[TurnTrace]) -> None:
+    def _leave(self, left: Sequence[bytes]) -> None:
         try:
-            folder = leave(left, self.uri, self.experiment)
+            folder = leave(_traces(left), self.uri, self.experiment)
         except OSError as error:
             self.dropped += len(left)
             logger.warning("%d traces are lost: MLflow took none, and the disk neither (%s)", len(left), error)
@@ -119,7 +127,7 @@ class TraceShipper:
             if self._overflowed:
                 self._tell("overflow", "more traces wait for MLflow than are kept: the oldest are dropped")
 
-    def _next(self) -> list[TurnTrace]:
+    def _next(self) -> list[bytes]:
         """Return the next traces once there are enough, or it is time; none at the end."""
         with self._wake:
             self._wake.wait_for(lambda: self._closing or self._waiting)
@@ -130,16 +138,16 @@ class TraceShipper:
             if self._stopped:
                 return []
             size = 0
-            while self._waiting and len(self._under_way) < BATCH_TRACES and size < BATCH_CHARACTERS:
+            while self._waiting and len(self._under_way) < BATCH_TRACES and size < BATCH_BYTES:
                 self._under_way.append(self._waiting.popleft())
                 size += self._under_way[-1][1]
-            self._characters -= size
+            self._bytes -= size
             return [trace for trace, _ in self._under_way]
 
     def _put_back(self, why: str) -> None:
         with self._wake:
             self._waiting.extendleft(reversed(self._under_way))
-            self._characters += sum(size for _, size in self._under_way)
+            self._bytes += sum(size for _, size in self._under_way)
             self._under_way = []
             self._drop_oldest()
             self._pause = min(max(2 * self._pause, RETRY_SECONDS[0]), RETRY_SECONDS[1])
@@ -162,8 +170,8 @@ class TraceShipper:
             self._tell("refused", "MLflow refuses a trace, and it is left out: %s", refusal)
 
     def _drop_oldest(self) -> None:
-        while len(self._waiting) > WAITING_TRACES or self._characters > WAITING_CHARACTERS:
-            self._characters -= self._waiting.popleft()[1]
+        while len(self._waiting) > WAITING_TRACES or self._bytes > WAITING_BYTES:
+            self._bytes -= self._waiting.popleft()[1]
             self.dropped += 1
             self._overflowed = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -42,6 +43,10 @@ class Registered(Protocol):
 
     def names(self, group: str) -> list[str]:
         """Return the names of a group."""
+
+
+Version = tuple[str, int, int]
+"""A file as it is now: its path, time of change (nanoseconds) and size (bytes)."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,22 @@ class Folders:
     def options(self, group: str) -> list[str]:
         """Return the names of a group's YAML files, sorted."""
         return sorted({path.stem for path in self._files(group, "*.yaml")})
+
+    def versions(self, group: str) -> list[tuple[str, Version]]:
+        """Return the name and the version of each YAML file of a group, sorted; the user's stand before the packaged.
+
+        A request asks for it: one look at each folder, and one at each file.
+        """
+        found: dict[str, Version] = {}
+        for folder in reversed(self.paths):
+            if not _inside(group):
+                continue
+            with contextlib.suppress(OSError), os.scandir(folder / group) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".yaml") and entry.is_file():
+                        stat = entry.stat()
+                        found[entry.name.removesuffix(".yaml")] = (entry.path, stat.st_mtime_ns, stat.st_size)
+        return sorted(found.items())
 
     def unread(self, group: str) -> list[Path]:
         """Return the `.yml` files of a group: nothing reads them."""

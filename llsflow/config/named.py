@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from llsflow.config.check import RecordT
 from llsflow.config.files import read_document
-from llsflow.config.folders import Folders, shown
+from llsflow.config.folders import Folders, Version, shown
 from llsflow.config.report import MISSING, Report, dotted
 from llsflow.config.standing import load_standing
 from llsflow.errors import ConfigError, Mistake, NotFoundError
@@ -38,36 +38,28 @@ class Named(Generic[RecordT]):
             ConfigError: every mistake in its file, each with its place; or what it leaves open.
         """
         folders = Folders.at(config_dir)
-        stems = {self._id(folders, stem): stem for stem in reversed(folders.options(self.group))}
-        stem = stems.get(name) or (name if name in stems.values() else None)
+        versions = dict(folders.versions(self.group))
+        stems = {self._id(stem, version): stem for stem, version in reversed(versions.items())}
+        stem = stems.get(name) or (name if name in versions else None)
         if stem is None:
             known = ", ".join(sorted(stems)) or "none"
             raise NotFoundError(f"no {self.noun} {name!r}{did_you_mean(name, stems)}; known: {known}")
-        path = folders.find(f"{self.group}/{stem}")
-        assert path is not None  # noqa: S101 - it was listed
-        stat = path.stat()
-        record = _load(self, stem, folders, (path, stat.st_mtime_ns, stat.st_size))
+        record = _load(self, stem, folders, versions[stem])
         assert isinstance(record, self.record)  # noqa: S101 - for the type checker
         return record
 
     def complete(self, config_dir: Path | None = None) -> Iterator[tuple[str, RecordT, Path]]:
         """Yield the id, the record and the file of each that leaves nothing open and has no mistake, by file name."""
         folders = Folders.at(config_dir)
-        for stem in folders.options(self.group):
-            path = folders.find(f"{self.group}/{stem}")
+        for stem, version in folders.versions(self.group):
             try:
-                record = self.find(stem, config_dir)
+                record = _load(self, stem, folders, version)
             except ConfigError:
                 continue  # told to who names it
-            if path is not None:
-                yield self._id(folders, stem), record, path
+            yield self._id(stem, version), record, Path(version[0])
 
-    def _id(self, folders: Folders, stem: str) -> str:
-        path = folders.find(f"{self.group}/{stem}")
-        if self.key is None or path is None:
-            return stem
-        stat = path.stat()
-        return _value((path, stat.st_mtime_ns, stat.st_size), self.key) or stem
+    def _id(self, stem: str, version: Version) -> str:
+        return (_value(version, self.key) or stem) if self.key else stem
 
 
 TOOLGROUPS = Named("toolgroup", ToolGroupConfig, "tool group", "toolgroup_id")
@@ -76,18 +68,18 @@ AGENTS = Named("agent", AgentConfig, "agent")
 
 
 @lru_cache(maxsize=256)
-def _value(version: tuple[Path, int, int], key: str) -> str | None:
-    """Return a text of a file (its path, time of change and size)."""
-    found = read_document(version[0], Report()).values.get(key)
+def _value(version: Version, key: str) -> str | None:
+    """Return a text of a file."""
+    found = read_document(Path(version[0]), Report()).values.get(key)
     return found if isinstance(found, str) else None
 
 
 @lru_cache(maxsize=256)
-def _load(named: Named[Any], stem: str, folders: Folders, version: tuple[Path, int, int]) -> Any:
-    if opened := list(_open(read_document(version[0], Report()).values)):
+def _load(named: Named[Any], stem: str, folders: Folders, version: Version) -> Any:
+    if opened := list(_open(read_document(Path(version[0]), Report()).values)):
         told = f"write a file of your own that says it (llsflow cp {named.group}/{stem})"
         message = f"leaves {', '.join(opened)} open: {told}"
-        raise ConfigError([Mistake(shown(version[0]), message)])
+        raise ConfigError([Mistake(shown(Path(version[0])), message)])
     report = Report()
     record = load_standing(named.record, f"{named.group}/{stem}", [], folders, report, noun=f"a {named.noun}")
     if report.found or record is None:

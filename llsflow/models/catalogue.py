@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from llsflow import home
 from llsflow.config.files import read_document
-from llsflow.config.folders import Folders
+from llsflow.config.folders import Folders, Version
 from llsflow.config.report import MISSING, Report
 from llsflow.data.stored import shared_store
 from llsflow.errors import ModelError, NotFoundError
@@ -101,22 +101,14 @@ def ready_folder(model: ModelConfig) -> Path:
 
 def _conf_models(config_dir: Path | None) -> list[tuple[str, ModelConfig]]:
     """Return the complete files of conf/model by the name of the file, in its order."""
-    folders = Folders.at(config_dir)
-    models = []
-    for stem in folders.options(GROUP):
-        path = folders.find(f"{GROUP}/{stem}")
-        if path is not None:
-            stat = path.stat()
-            model = _read((path, stat.st_mtime_ns, stat.st_size))
-            if model is not None:
-                models.append((stem, model))
-    return models
+    versions = Folders.at(config_dir).versions(GROUP)
+    return [(stem, model) for stem, version in versions if (model := _read(version)) is not None]
 
 
 @lru_cache(maxsize=256)
-def _read(version: tuple[Path, int, int]) -> ModelConfig | None:
-    """Return the model of a file (its path, time of change and size); None: it is a template, or not a model's."""
-    values = read_document(version[0], Report()).values
+def _read(version: Version) -> ModelConfig | None:
+    """Return the model of a file; None: it is a template, or not a model's."""
+    values = read_document(Path(version[0]), Report()).values
     if _open(values):
         return None
     try:

@@ -236,25 +236,27 @@ class Channel:
 
 async def _events(response: httpx.Response) -> AsyncIterator[Any]:
     """Yield the JSON of each server-sent event, up to the protocol's `[DONE]`."""
-    lines = response.aiter_lines()
-    async for line in lines:
-        name, _, value = line.partition(":")
-        if name != "data":
-            continue
-        value = value.strip()
-        if value == "[DONE]":
-            await _end(lines)
-            return
-        yield json.loads(value)
+    # by hand: httpx's lines go through two more iterators, and every token of every answer comes through here
+    parts, rest = response.aiter_bytes(), b""
+    async for part in parts:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue
+            value = line[len(b"data:") :].strip()
+            if value == b"[DONE]":
+                await _end(parts)
+                return
+            yield json.loads(value)
 
 
-async def _end(lines: AsyncIterator[str]) -> None:
+async def _end(parts: AsyncIterator[bytes]) -> None:
     """Read what is left of a stream, as long as it ends soon."""
     import httpx
 
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         async with asyncio.timeout(ENDING_SECONDS):
-            async for _ in lines:
+            async for _ in parts:
                 pass
 
 

@@ -216,14 +216,3 @@ class TurnTrace(Record):
     run_id: str | None = None
     """MLflow run that it belongs to, as an evaluation's turns do."""
     spans: tuple[TraceSpan, ...] = ()
-
-    @property
-    def characters(self) -> int:
-        """About how many characters it takes."""
-        own = characters(self.messages) + characters(self.output) + len(self.error or "")
-        return own + sum(_span_characters(span) for span in self.spans)
-
-
-def _span_characters(span: TraceSpan) -> int:
-    own = characters(span.inputs) + characters(span.outputs) + len(span.error or "")
-    return own + sum(map(_span_characters, span.spans))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+from llsflow.agents.traces import EndedTurn, trace_of
 from llsflow.data.conversation import Conversation
 from llsflow.models.generation import Generation
 from llsflow.models.remote import RemoteModel
@@ -62,9 +63,9 @@ class _Traces:
     context: StepContext
     waiting: list[TurnTrace] = field(default_factory=list)
 
-    def add(self, trace: TurnTrace) -> None:
-        """Take a trace."""
-        self.waiting.append(trace)
+    def add(self, turn: EndedTurn) -> None:
+        """Take a turn that ended."""
+        self.waiting.append(trace_of(turn))
         if len(self.waiting) >= TRACES_TOGETHER:
             self.write()
 

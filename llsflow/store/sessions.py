@@ -26,13 +26,14 @@ CUT_OFF = "the server was stopped in the middle of this turn"
 _OF_SESSION = agent_turns.c.session_id == bindparam("of_session")
 _OF_TURN = agent_turns.c.turn_id == bindparam("of_turn")
 _SESSION = select(agent_sessions).where(agent_sessions.c.session_id == bindparam("of_session"))
-_LAST_NUMBER = select(
+_IS_RUNNING = agent_turns.c.status == "running"
+_STATE = select(
     agent_sessions.c.session_id,
     select(func.max(agent_turns.c.number)).where(_OF_SESSION).scalar_subquery(),
+    select(func.count()).where(_OF_SESSION, _IS_RUNNING).scalar_subquery(),
 ).where(agent_sessions.c.session_id == bindparam("of_session"))
-_RUNNING = select(agent_turns.c.turn_id, agent_turns.c.owner, agent_turns.c.started_at).where(
-    _OF_SESSION, agent_turns.c.status == "running"
-)
+"""Whether a session is there, the number of its last turn, and how many are under way."""
+_RUNNING = select(agent_turns.c.turn_id, agent_turns.c.owner, agent_turns.c.started_at).where(_OF_SESSION, _IS_RUNNING)
 _NEW_TURN = insert(agent_turns)
 _NUM_STEPS = select(func.count(agent_steps.c.step_id)).where(agent_steps.c.turn_id == bindparam("of_turn"))
 _NEW_STEP = (
@@ -207,16 +208,17 @@ class Sessions:
         """
         self._database.lock_name(connection, "session", session_id)
         asked = {"of_session": session_id}
-        session = connection.execute(_LAST_NUMBER, asked).first()
+        session = connection.execute(_STATE, asked).first()
         if session is None:
             raise NotFoundError(f"no session {session_id!r}")
-        for turn_id, owner, since in connection.execute(_RUNNING, asked).all():
+        _, last, running = session
+        for turn_id, owner, since in connection.execute(_RUNNING, asked).all() if running else ():
             if owner and lives(owner, since):
                 raise BusyError(f"turn {turn_id!r} of this session is under way: wait for it, or begin another session")
             ended = {"status": "failed", "owner": None, "error": CUT_OFF, "completed_at": datetime.now(UTC)}
             connection.execute(_TURN_CHANGES, {"of_turn": turn_id, **ended})
-        last: int | None = session[1]
-        return last
+        number: int | None = last
+        return number
 
 
 def _columns(turn: StoredTurn) -> dict[str, Any]:

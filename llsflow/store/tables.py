@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -54,7 +55,12 @@ class Json(TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """Read it back."""
-        return None if value is None else json.loads(value)
+        if value is None:
+            return None
+        try:
+            return from_json(value)
+        except ValueError:  # lone surrogates, which only Python reads: from_json takes a third of its time
+            return json.loads(value)
 
 
 class Moment(TypeDecorator[datetime]):

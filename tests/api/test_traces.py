@@ -20,21 +20,21 @@ from typing import Any
 import psutil
 import pytest
 
+from llsflow.agents.traces import EndedTurn, trace_of
 from llsflow.api import traces
 from llsflow.api.aside import Aside
 from llsflow.api.traces import TraceShipper
 from llsflow.schema.experiment import TrackingConfig
-from llsflow.schema.traces import TraceSpan, TurnTrace
 from llsflow.tracking import Tracking
 from llsflow.tracking.traces import write_traces
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
 
-def turn(turn_id: str, **fields: Any) -> TurnTrace:
-    times = {"started": NOW, "ended": NOW}
-    whole = {"name": "bot", "agent_id": "a", "session_id": "s", "turn_id": turn_id, "messages": [], **times, **fields}
-    return TurnTrace.model_validate(whole)
+def turn(turn_id: str, **fields: Any) -> EndedTurn:
+    of = {"agent_id": "a", "name": "bot", "model": "m", "session_id": "s", "started_at": NOW, "ended_at": NOW}
+    empty: dict[str, Any] = {"messages": [], "output": None, "steps": (), "before": 0, "given": {}, "error": None}
+    return EndedTurn(**{**of, **empty, "turn_id": turn_id, **fields})
 
 
 def written() -> list[str]:
@@ -162,7 +162,7 @@ def test_what_cannot_be_written_before_the_end_waits_on_disk(
     assert "150 traces wait in " in caplog.text
     shipper.take(turn("late"))
     assert shipper.dropped == 1
-    write_traces([turn("next")], None, "agents")
+    write_traces([trace_of(turn("next"))], None, "agents")
     assert written() == [*(f"{number:03}" for number in range(150)), "next"]
     assert list((store_folder / "spool" / "traces").rglob("*.jsonl")) == []
 
@@ -192,11 +192,9 @@ def test_many_traces_that_nobody_takes_stay_within_bounds(
     before = process.memory_info().rss
     with out_of_reach(store_folder):
         for number in range(10_000):
-            span = TraceSpan.model_validate(
-                {"kind": "model", "name": "m", "started": NOW, "ended": NOW, "inputs": [f"{number}", "x" * 20_000]}
-            )
-            shipper.take(turn(f"{number}", spans=[span]))
-    assert shipper._characters <= traces.WAITING_CHARACTERS
+            said = [{"role": "user", "content": f"{number}" + "x" * 20_000}]
+            shipper.take(turn(f"{number}", messages=said))
+    assert shipper._bytes <= traces.WAITING_BYTES
     assert 9_000 > shipper.dropped > 8_000
     assert process.memory_info().rss - before < 200_000_000
 
@@ -207,16 +205,17 @@ def test_the_process_that_ships_imports_no_mlflow(tmp_path: Path) -> None:
         textwrap.dedent("""
         import sys
         from datetime import UTC, datetime
-        from llsflow.api import traces
-        from llsflow.schema.traces import TurnTrace
+        from llsflow.agents.traces import EndedTurn, trace_of
+from llsflow.api import traces
+        from llsflow.agents.traces import EndedTurn
 
         if __name__ == "__main__":
             traces.CLOSING_SECONDS = 120.0
             shipper = traces.TraceShipper("agents")
             now = datetime.now(UTC)
-            shipper.take(
-                TurnTrace(name="a", agent_id="a", session_id="s", turn_id="t", started=now, ended=now, messages=[])
-            )
+            of = {"agent_id": "a", "name": "a", "model": "m", "session_id": "s", "turn_id": "t", "messages": []}
+            of |= {"started_at": now, "ended_at": now, "output": None, "steps": (), "before": 0, "given": {}}
+            shipper.take(EndedTurn(**of, error=None))
             shipper.close()
             print(sorted({"mlflow", "sqlalchemy", "opentelemetry", "prefect", "torch"} & sys.modules.keys()))
         """)

@@ -130,24 +130,27 @@ def _latencies(times: Mapping[str, Rounds], kept: str) -> Iterator[Line]:
 
 
 def busy(bench: Bench) -> Iterator[Line]:
-    """Measure many streamed turns at once, and what somebody else waits meanwhile."""
+    """Measure many streamed turns at once, and then what somebody else waits meanwhile: to ask takes from the turns."""
     rates: list[float] = []
     waits: list[list[float]] = []
     with Wire(bench.port) as wire:
         sessions = bench.agent(wire)
     for number in range(bench.rounds):
-        over = threading.Event()
+        over, done = threading.Event(), itertools.count()
 
-        def reader(over: threading.Event = over) -> int:
-            return _until(bench.port, sessions, over.is_set)
+        def reader(over: threading.Event = over, done: Iterator[int] = done) -> None:
+            _until(bench.port, sessions, over.is_set, done)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            began = time.perf_counter()
             readers = [pool.submit(reader) for _ in range(AT_ONCE)]
+            time.sleep(1.0)  # all of them are at it
+            before, began = next(done), time.perf_counter()
+            time.sleep(BUSY_SECONDS)
+            rates.append((next(done) - before) / (time.perf_counter() - began))
             waits.append(asking(bench.port, request("GET", "/v1/health"), lambda seconds: seconds > BUSY_SECONDS))
             over.set()
-            done = sum(reader.result() for reader in readers)
-        rates.append(done / (time.perf_counter() - began))
+            for one in readers:
+                one.result()
         said(PART, f"round {number + 1}: {rates[-1]:.1f} turns/s, health p99 {p99(waits[-1]) * 1e3:.1f} ms")
     rate, wait = statistics.median(rates), statistics.median(map(p99, waits))
     what = f"{AT_ONCE} streamed turns at once, sessions of {TURNS_OF_A_SESSION} turns"
@@ -155,16 +158,14 @@ def busy(bench: Bench) -> Iterator[Line]:
     yield check_line("p99 of GET /v1/health meanwhile", f"{wait * 1e3:.0f} ms", "≤ 50 ms", wait <= 0.05)
 
 
-def _until(port: int, sessions: str, over: Callable[[], bool]) -> int:
-    """Have one streamed turn after the other, and return how many were had."""
-    done = 0
+def _until(port: int, sessions: str, over: Callable[[], bool], done: Iterator[int]) -> None:
+    """Have one streamed turn after the other, and count them."""
     with Wire(port) as wire:
-        while not over():
-            if done % TURNS_OF_A_SESSION == 0:
+        for number in itertools.takewhile(lambda _: not over(), itertools.count()):
+            if number % TURNS_OF_A_SESSION == 0:
                 path = begun(wire, sessions)
             streamed(wire, path)
-            done += 1
-    return done
+            next(done)
 
 
 def agents(bench: Bench) -> Iterator[Line]:

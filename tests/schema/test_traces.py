@@ -74,13 +74,12 @@ def test_nothing_is_refused() -> None:
     assert "…" in json.dumps(bounded(deep), ensure_ascii=False)
 
 
-def test_a_trace_counts_all_that_it_holds() -> None:
+def test_a_trace_reads_back_as_it_was() -> None:
     fields: dict[str, Any] = {"name": "bot", "agent_id": "a", "session_id": "s", "turn_id": "t"}
     fields |= {"started": NOW, "ended": NOW, "messages": ["x" * 1000]}
     span = {"kind": "tool", "name": "add", "started": NOW, "ended": NOW}
     inner = {**span, "inputs": "y" * 1000, "error": "z" * 1000}
     trace = TurnTrace.model_validate({**fields, "spans": [{**span, "outputs": "y" * 1000, "spans": [inner]}]})
-    assert 4000 < trace.characters < 4200
     assert TurnTrace.model_validate(json.loads(trace.model_dump_json())) == trace
 
 
