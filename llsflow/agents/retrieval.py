@@ -62,7 +62,7 @@ class Retrieval:
         )
 
 
-def begun(step: MemoryRetrievalStep) -> Record:
+def started(step: MemoryRetrievalStep) -> Record:
     """Return the event of the step's beginning."""
     return AgentTurnResponseStepStartPayload(step_type=StepType.MEMORY_RETRIEVAL, step_id=step.step_id, metadata={})
 

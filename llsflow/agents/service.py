@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,9 +18,9 @@ from llsflow.agents.retrieval import Retrieval
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.toolgroups import ToolGroups
 from llsflow.agents.traces import EndedTurn, Watch
-from llsflow.agents.turn import run
+from llsflow.agents.turn import Begun, begun
 from llsflow.agents.views import turn_view
-from llsflow.agents.work import Payload, Work, most_generations
+from llsflow.agents.work import Work, most_generations
 from llsflow.config.named import AGENTS, SHIELDS, TOOLGROUPS
 from llsflow.errors import ConfigError, ConflictError, NotFoundError
 from llsflow.models.remote import RemoteModel
@@ -190,9 +190,7 @@ class AgentsService:
         """Return an agent's configuration."""
         return AgentConfig.model_validate(self.agent(agent_id).config)
 
-    async def begin_turn(
-        self, agent_id: str, session_id: str, request: CreateAgentTurnRequest
-    ) -> AsyncIterator[Payload]:
+    async def begin_turn(self, agent_id: str, session_id: str, request: CreateAgentTurnRequest) -> Begun:
         """Begin a turn, and return its events.
 
         Raises:
@@ -208,11 +206,9 @@ class AgentsService:
             await asyncio.to_thread(self._check, agent_id, session_id, request, config, toolbox)
             loop = asyncio.get_running_loop()
             texts = await loop.run_in_executor(self._reading, read_documents, request.documents, self.fetching)
-        return run(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox, texts))
+        return await begun(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox, texts))
 
-    async def resume_turn(
-        self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest
-    ) -> AsyncIterator[Payload]:
+    async def resume_turn(self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest) -> Begun:
         """Go on with a turn that waits for the caller's tools, and return its events.
 
         Raises:
@@ -227,7 +223,7 @@ class AgentsService:
         began = CreateAgentTurnRequest.model_validate(turn.request, extra="ignore")
         toolbox = await self._toolbox(config, began.toolgroups)
         work = await asyncio.to_thread(self._resumed, agent_id, turn, request, config, toolbox)
-        return run(work, request.tool_responses)
+        return await begun(work, request.tool_responses)
 
     async def close(self) -> None:
         """End what turns have open: connections, programs."""

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from llsflow.agents.execution import answered, run_tools
 from llsflow.agents.guards import look_at_input, refusal
 from llsflow.agents.inference import infer
-from llsflow.agents.retrieval import begun
+from llsflow.agents.retrieval import started
 from llsflow.agents.work import Payload, Work, ended
 from llsflow.errors import LlsflowError
 from llsflow.schema.agents import (
@@ -21,6 +21,34 @@ from llsflow.schema.inference import ToolResponse
 
 CLIENT_LEFT = "the client went away in the middle of this turn"
 """The error of a turn that nobody read on."""
+
+
+class Begun:
+    """The events of a turn that has begun: to close them ends it, also where none was read."""
+
+    def __init__(self, first: Payload, events: AsyncGenerator[Payload]) -> None:
+        self._first: Payload | None = first
+        self._events = events
+
+    def __aiter__(self) -> Begun:
+        """Return the events."""
+        return self
+
+    async def __anext__(self) -> Payload:
+        """Return the next event."""
+        first, self._first = self._first, None
+        return first if first is not None else await anext(self._events)
+
+    async def aclose(self) -> None:
+        """End the turn, where it goes on."""
+        await self._events.aclose()
+
+
+async def begun(work: Work, responses: Sequence[ToolResponse] = ()) -> Begun:
+    """Begin a turn, as `run` does it."""
+    # what was not begun could not be ended: it would stand as under way for ever
+    events = run(work, responses)
+    return Begun(await anext(events), events)
 
 
 async def run(work: Work, responses: Sequence[ToolResponse] = ()) -> AsyncGenerator[Payload]:
@@ -101,7 +129,7 @@ async def _before(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerat
         return
     # before the shields, which look at what goes to the model
     if passages := await work.retrieval.step(work.earlier, work.turn):
-        yield begun(passages)
+        yield started(passages)
         yield await work.keep(passages)
     if work.input_shields:
         async with aclosing(look_at_input(work, work.input_shields)) as payloads:

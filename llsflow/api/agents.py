@@ -213,14 +213,6 @@ def get_agents_step(agent_id: str, session_id: str, turn_id: str, step_id: str, 
 
 async def _answer(request: Request, events: AsyncIterator[Record], *, stream: bool) -> Response:
     if stream:
-        return EventStream(_chunks(events))
+        return EventStream(events, event)
     last = await whole(request, events)
     return Response(status_code=READER_GONE) if last is None else reply(last.turn)  # type: ignore[attr-defined]
-
-
-async def _chunks(events: AsyncIterator[Record]) -> AsyncIterator[bytes]:
-    try:
-        async for payload in events:
-            yield event(payload)
-    finally:
-        await events.aclose()  # type: ignore[attr-defined]

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
 
 from pydantic_core import PydanticSerializationError
 from starlette.requests import Request
@@ -26,35 +26,38 @@ HEARTBEAT_SECONDS = 15.0
 T = TypeVar("T")
 
 
-class EventStream(Response):
+class EventStream(Response, Generic[T]):
     """An answer whose events come one by one.
 
     What fails is told within it: the status was sent with the first byte. When the reader goes away, `events` is
-    closed. Never `[DONE]` nor `id:` lines: the official client reads neither.
+    closed, whether or not one was read. Never `[DONE]` nor `id:` lines: the official client reads neither.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncIterator[bytes]) -> None:
+    def __init__(self, events: AsyncIterator[T], written: Callable[[T], bytes]) -> None:
         super().__init__()
         del self.headers["content-length"]
         self.headers["cache-control"] = "no-store"
-        self.events = events
+        self.events, self.written = events, written
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events, up to the last or until nobody reads them."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        sending = asyncio.ensure_future(self._send(send))
-        gone = asyncio.ensure_future(left(receive))
         try:
-            await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            sending = asyncio.ensure_future(self._send(send))
+            gone = asyncio.ensure_future(left(receive))
+            try:
+                await asyncio.wait({sending, gone}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                gone.cancel()
+                sending.cancel()
+                await asyncio.gather(sending, gone, return_exceptions=True)
         finally:
-            gone.cancel()
-            sending.cancel()
-            await asyncio.gather(sending, gone, return_exceptions=True)
+            await _close(self.events)
 
     async def _send(self, send: Send) -> None:
-        pulse, told = _Pulse(send), _told(self.events)
+        pulse, told = _Pulse(send), _told(self.events, self.written)
         beating = asyncio.ensure_future(pulse.beat())
         try:
             async for part in told:
@@ -115,11 +118,11 @@ async def whole(request: Request, events: AsyncIterator[T]) -> T | None:
         await _close(events)
 
 
-async def _told(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _told(events: AsyncIterator[T], written: Callable[[T], bytes]) -> AsyncIterator[bytes]:
     """Yield the events, and as the last of them what failed."""
     try:
-        async for event in events:
-            yield event
+        async for one in events:
+            yield written(one)
     except (ValueError, LlsflowError) as error:
         yield failure(status_of(error), without_paths(str(error)))
     except Exception as error:

@@ -80,3 +80,15 @@ def test_what_must_be_a_call_is_one_and_the_turn_goes_on_with_its_answer(agents:
     assert json.loads(call.arguments) in ({"x": True}, {"x": False})
     assert ended.event_type in ("turn_complete", "turn_awaiting_input")
     assert [step.step_type for step in ended.turn.steps][:3] == ["inference", "tool_execution", "inference"]
+
+
+def test_a_turn_that_nobody_reads_is_ended(agents: AgentsService) -> None:
+    async def talk() -> str:
+        agent_id = await agents.create(config())
+        session_id = agents.begin_session(agent_id, "sums")
+        request = CreateAgentTurnRequest.model_validate({"messages": [{"role": "user", "content": "41 and 1?"}]})
+        await (await agents.begin_turn(agent_id, session_id, request)).aclose()
+        await agents.close()
+        return str(agents.store.unkept_sessions.turns(session_id)[0].status)
+
+    assert asyncio.run(talk()) == "failed"

@@ -30,7 +30,7 @@ async def _read(
         await gone.wait()
         return {"type": "http.disconnect"}
 
-    await EventStream(made)({"type": "http"}, receive, send)
+    await EventStream(made, bytes)({"type": "http"}, receive, send)
     return parts
 
 
@@ -71,3 +71,32 @@ def test_events_are_closed_when_their_reader_goes_away(stuck: str) -> None:
         return parts, [*ends]  # before the loop closes what nobody did
 
     assert asyncio.run(main()) == ([b"data: 0\n\n"], ["closed"])
+
+
+def test_events_are_closed_when_their_reader_goes_away_before_the_first() -> None:
+    class Made:
+        closed = False
+
+        def __aiter__(self) -> Made:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await asyncio.Event().wait()
+            return b""
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    async def main() -> bool:
+        made = Made()
+
+        async def send(_: Message) -> None:
+            return
+
+        async def receive() -> Message:
+            return {"type": "http.disconnect"}
+
+        await EventStream(made, bytes)({"type": "http"}, receive, send)
+        return made.closed
+
+    assert asyncio.run(main())
