@@ -83,7 +83,8 @@ class Repository(ConfigRepository):
     def registered_document(self, name: str) -> Document | None:
         """Return what is registered as `group/option`, as the document that would say it."""
         group, _, option = name.partition("/")
-        values = self.registered(group, option) if self.registered and option else None
+        # Hydra asks for the choice of a group that is null as `group/None`
+        values = self.registered(group, option) if self.registered and option not in ("", "None") else None
         if values is None:
             return None
         place = Place(f"registered {group} {option}")

@@ -53,7 +53,7 @@ def _read(folder: Path) -> tuple[dict[int, Generation], int]:
             try:
                 record: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {}
                 index = record.pop("index")
-                found[index] = Generation(**record)
+                found[index] = Generation(**{**record, "steps": tuple(record.get("steps", ()))})
             except (ValueError, TypeError, AttributeError, KeyError):
                 break
             whole += len(line)

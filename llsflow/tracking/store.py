@@ -8,7 +8,7 @@ import getpass
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class Tracking:
         # four processes that make the schema at once all fail (MLflow 3.17)
         with locked("mlflow"), self._store_errors():
             if database:
+                if not database.stat().st_size:
+                    _make(database, make_client)
                 _set_wal(str(database))
             client = make_client(self.uri)
             self._experiment_id = self._experiment(client)
@@ -245,6 +247,16 @@ def _reason(error: Exception) -> str:
     if "not a database" in text:
         return "the file is not a database: move it away, or set tracking.uri"
     return text.splitlines()[0][:300] if text else type(error).__name__
+
+
+def _make(database: Path, make_client: Callable[[str], Any]) -> None:
+    """Make a new store's schema aside: a process that is killed in the middle leaves nothing half-made to others."""
+    aside = database.with_name(f".{database.name}.new")
+    for left in database.parent.glob(f"{aside.name}*"):  # by one that was killed; who is here has the lock
+        left.unlink()
+    # closes its connections when it is done with
+    make_client(f"sqlite:///{aside}")._tracking_client.store.engine.dispose()
+    aside.replace(database)
 
 
 def _set_wal(path: str) -> None:

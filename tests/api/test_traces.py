@@ -205,9 +205,8 @@ def test_the_process_that_ships_imports_no_mlflow(tmp_path: Path) -> None:
         textwrap.dedent("""
         import sys
         from datetime import UTC, datetime
-        from llsflow.agents.traces import EndedTurn, trace_of
-from llsflow.api import traces
         from llsflow.agents.traces import EndedTurn
+        from llsflow.api import traces
 
         if __name__ == "__main__":
             traces.CLOSING_SECONDS = 120.0

@@ -26,7 +26,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["ls"], "experiment  date_preferences, date_styles, eval, quickstart, rerank, sft"),
+        (["ls"], "experiment  calculator, date_preferences, date_styles, eval, quickstart, rerank, sft"),
         (["ls", "experiment"], "quickstart        Teach a tiny Llama"),
         (["show", "recipe/sft_full"], "kind: sft"),
         (["run", "quickstart", "--cfg", "job"], "model_type: llama"),

@@ -8,7 +8,7 @@ import pytest
 
 from llsflow.config.benchmarks import conf_benchmark, conf_benchmarks
 
-SHIPPED = ["help_questions", "iso_dates"]
+SHIPPED = ["arithmetic", "help_questions", "iso_dates"]
 COMPLETE = "benchmark_id: sums\ndataset_id: sums\nscoring_functions: [basic::equality]\nmetadata: {by: us}\n"
 
 

@@ -28,7 +28,7 @@ def test_the_users_options_stand_among_the_packaged_ones(write: Write) -> None:
     found = {option.name: option.description for option in listing["recipe"]}
     assert (found["mine"], found["sft_full"]) == ("Mine.", "")
     assert {"sft_lora", "dpo_full"} <= set(found)
-    assert [o.name for o in listing["agent"]] == ["a"]
+    assert [o.name for o in listing["agent"]] == ["a", "assistant", "calculator"]
 
 
 def test_folders_without_yaml_are_no_groups(project: Path) -> None:

@@ -161,8 +161,8 @@ def test_hydras_plus_is_no_advice_for_a_misspelt_key(mistakes: Mistakes) -> None
 
 def test_an_unknown_experiment_does_not_hide_the_rest(mistakes: Mistakes) -> None:
     assert mistakes("quikstart", "seed=x", "recipe=none_such", "a=1,2") == [
-        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: date_preferences, "
-        "date_styles, eval, quickstart, rerank, sft",
+        "command line: quikstart: no experiment 'quikstart'; did you mean 'quickstart'? Known: calculator, "
+        "date_preferences, date_styles, eval, quickstart, rerank, sft",
         "command line: seed=x: found 'x', allowed: an integer of at least 0 and at most 2147483647",
         "command line: recipe=none_such: no recipe 'none_such'. Known: dpo_full, dpo_lora, sft_dora, sft_full, "
         "sft_lora, sft_packed",
@@ -191,9 +191,7 @@ def test_what_refers_to_a_value_to_be_given_is_not_told_again(write: Write, mist
 
 def test_keys_of_a_group_that_is_not_chosen(mistakes: Mistakes) -> None:
     (line,) = mistakes("sft", *OWN, "benchmark.batch_size=3")
-    assert (
-        "this experiment has no benchmark: choose one first, benchmark=NAME (known: held_out, help_questions, " in line
-    )
+    assert "this experiment has no benchmark: choose one first, benchmark=NAME (known: arithmetic, held_out, " in line
 
 
 @pytest.mark.parametrize("override", ["+model._target_=os.system", "+model.init.architecture.a._target_=x"])

@@ -144,5 +144,7 @@ def test_the_schema_says_what_keys_mean() -> None:
 
 
 def test_the_schema_of_an_unknown_group() -> None:
-    with pytest.raises(ConfigError, match="known: experiment, model, dataset, recipe, benchmark, trainer, tracking"):
+    with pytest.raises(
+        ConfigError, match="known: experiment, model, dataset, agent, recipe, benchmark, trainer, tracking"
+    ):
         json_schema("agents")

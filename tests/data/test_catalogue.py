@@ -51,6 +51,8 @@ def conf(tmp_path: Path) -> Path:
 def test_templates_and_mistakes_are_not_listed(conf: Path, store: Store) -> None:
     names = [known.identifier for known in list_datasets(config_dir=conf)]
     assert names == [
+        "arithmetic",
+        "arithmetic_held_out",
         "date_preferences",
         "date_styles",
         "gone",
@@ -179,7 +181,7 @@ def test_unknown_names_list_files_and_what_is_registered(store: Store) -> None:
     put(store, "days")
     with pytest.raises(
         ConfigError,
-        match=r"no dataset 'dais'; did you mean 'days'\? Known: date_preferences, date_styles, days, help_questions",
+        match=r"no dataset 'dais'; did you mean 'days'\? Known: arithmetic, arithmetic_held_out, date_preferences,",
     ):
         load_experiment("quickstart", ["dataset=dais"], registered=registered)
     with pytest.raises(ConfigError, match=r"benchmark.dataset_id=dais: no dataset 'dais'; did you mean 'days'\?"):

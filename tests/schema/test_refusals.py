@@ -38,11 +38,7 @@ LORA = {
             "QAT is not available: its result runs only in torchao",
         ),
         (TrainerConfig, {"devices": 0}, "greater than or equal to 1"),
-        (
-            BenchmarkConfig,
-            {"eval_candidate": {"type": "agent", "config": {}}},
-            "agent candidates are not available yet",
-        ),
+        (BenchmarkConfig, {"eval_candidate": {"type": "agent", "config": {}}}, "agent.config.model\n  Field required"),
         (ModelConfig, {"model_id": "m"}, "one of path, init, endpoint and builtin must be set"),
         (
             ModelConfig,

@@ -9,6 +9,11 @@ from llsflow.tracking.operations import OPERATIONS, REF, Target, apply
 from llsflow.tracking.spool import Operation
 
 SHA256 = "ab" * 32
+NOW = "2026-03-04T00:00:00Z"
+TURN = {
+    **{"name": "bot", "agent_id": "a", "session_id": "s", "turn_id": "t"},
+    **{"started": NOW, "ended": NOW, "messages": []},
+}
 
 
 def test_every_operation_may_be_done_twice(tracking: Tracking, tmp_path: Path) -> None:
@@ -23,6 +28,7 @@ def test_every_operation_may_be_done_twice(tracking: Tracking, tmp_path: Path) -
         {"op": "file", "file": str(tmp_path / "file.txt"), "folder": ""},
         {"op": "table", "table": {"columns": ["a"], "data": [[1]]}, "path": "rows.json"},
         {"op": "tags", "tags": {"k": "v"}},
+        {"op": "traces", "traces": [TURN]},
         {
             "op": "model",
             "name": "m",
