@@ -226,7 +226,10 @@ async def _bubblewrap() -> str:
     program = shutil.which("bwrap")
     if program is None:
         raise UnavailableError("code_interpreter needs bubblewrap, which is not installed: apt-get install bubblewrap")
-    said = await _said(program, "--version")
+    try:
+        said = await _said(program, "--version")
+    except OSError as error:  # no process or memory is left for it, for example
+        raise UnavailableError(f"{program} cannot be started: {error.strerror or error}") from None
     found = re.search(r"(\d+)\.(\d+)", said or "")
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -240,7 +243,10 @@ async def _interpreter(python: str | None) -> _Interpreter:
     Raises:
         ConfigError: it is none.
     """
-    said = await _said(python or sys.executable, "-I", "-c", ASK)
+    try:
+        said = await _said(python or sys.executable, "-I", "-c", ASK)
+    except OSError:
+        said = None
     try:
         executable, prefix, packages = json.loads(said or "")
     except ValueError:
@@ -252,16 +258,17 @@ async def _interpreter(python: str | None) -> _Interpreter:
 
 
 async def _said(*command: str) -> str | None:
-    """Return what a program of this machine prints; None: it fails."""
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )
-    except OSError:
-        return None
+    """Return what a program of this machine prints; None: it fails.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
     said, _ = await process.communicate()
     return said.decode("utf-8", "replace") if process.returncode == 0 else None
 
