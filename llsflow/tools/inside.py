@@ -24,7 +24,7 @@ import traceback
 import types
 from typing import Any
 
-WORK = "/tmp"  # noqa: S108 - a folder of the sandbox's own, in its memory
+WORK = "/sandbox"  # in its memory
 SHARED = "/dev/shm"  # noqa: S108 - as well
 TICK_MS = 20
 """Between two looks at what runs."""

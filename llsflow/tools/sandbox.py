@@ -44,10 +44,10 @@ FINDING = ("/etc/ld.so.cache", "/etc/alternatives", "/etc/fonts")
 """Where shared libraries and fonts are found."""
 
 ENVIRONMENT = {
-    **{"PATH": "/usr/bin:/bin", "HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8"},  # noqa: S108 - the sandbox's own
+    **{"PATH": "/usr/bin:/bin", "HOME": "/sandbox", "TMPDIR": "/sandbox", "LANG": "C.UTF-8"},
     # a thread for each core would use the limits up
     **{"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    **{"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/tmp/.matplotlib"},  # noqa: S108
+    **{"MPLBACKEND": "Agg", "MPLCONFIGDIR": "/sandbox/.matplotlib"},
 }
 
 ASK = "import json, site, sys; print(json.dumps([sys.executable, sys.base_prefix, site.getsitepackages()]))"
@@ -277,6 +277,8 @@ def _mounts(interpreter: _Interpreter) -> list[str]:
     """Return the sandbox's files: what Python needs, read-only, and its own folders, of limited size."""
     shown = {*interpreter.folders, interpreter.executable, *(Path(name) for name in SYSTEM if Path(name).is_dir())}
     words: list[str] = ["--size", str(DISK_BYTES), "--perms", "0700", "--tmpfs", ENVIRONMENT["HOME"]]
+    if not any(path.is_relative_to("/tmp") for path in shown):  # noqa: S108 - the sandbox's own
+        words += ["--symlink", ENVIRONMENT["HOME"], "/tmp"]  # noqa: S108 - programs write there by habit
     for name in LINKED:
         if Path(name).is_symlink():
             words += ["--symlink", str(Path(name).readlink()), name]

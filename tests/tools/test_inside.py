@@ -32,7 +32,7 @@ def _possible() -> None:
             "from multiprocessing import Pool\ndef f(n): return -n\nwith Pool(2) as p: print(p.map(f, [1, 2]))",
             "[-1, -2]\n",
         ),
-        ("import os\nos.getcwd(), os.listdir(), os.path.expanduser('~')", "('/tmp', [], '/tmp')\n"),
+        ("import os\nos.getcwd(), os.listdir(), os.path.expanduser('~')", "('/sandbox', [], '/sandbox')\n"),
         ("import atexit as a, threading as t\na.register(print, 2)\nt.Timer(0.1, print, [1]).start()\n0", "0\n1\n2\n"),
         ("import subprocess\nsubprocess.run('echo $((6 * 7))', shell=True).returncode", "42\n0\n"),
     ],
