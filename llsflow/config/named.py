@@ -10,7 +10,7 @@ from typing import Any, Generic
 
 from llsflow.config.check import RecordT
 from llsflow.config.files import read_document
-from llsflow.config.folders import Folders, Version, shown
+from llsflow.config.folders import Folders, Version
 from llsflow.config.report import MISSING, Report, dotted
 from llsflow.config.standing import load_standing
 from llsflow.errors import ConfigError, Mistake, NotFoundError
@@ -79,7 +79,7 @@ def _load(named: Named[Any], stem: str, folders: Folders, version: Version) -> A
     if opened := list(_open(read_document(Path(version[0]), Report()).values)):
         told = f"write a file of your own that says it (llsflow cp {named.group}/{stem})"
         message = f"leaves {', '.join(opened)} open: {told}"
-        raise ConfigError([Mistake(shown(Path(version[0])), message)])
+        raise ConfigError([Mistake(f"conf/{named.group}/{stem}.yaml", message)])
     report = Report()
     record = load_standing(named.record, f"{named.group}/{stem}", [], folders, report, noun=f"a {named.noun}")
     if report.found or record is None:
