@@ -101,8 +101,11 @@ def scripted(say: Say) -> Iterator[Scripted]:
         def log_message(self, *_: Any) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        request_queue_size = 256  # more than come at once: connections beyond it are reset
+
+    server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     script.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
     try:

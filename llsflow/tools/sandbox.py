@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -227,13 +229,16 @@ async def _bubblewrap() -> str:
     if program is None:
         raise UnavailableError("code_interpreter needs bubblewrap, which is not installed: apt-get install bubblewrap")
     try:
-        said = await _said(program, "--version")
+        asked = await _asked(program, "--version")
     except OSError as error:  # no process or memory is left for it, for example
         raise UnavailableError(f"{program} cannot be started: {error.strerror or error}") from None
-    found = re.search(r"(\d+)\.(\d+)", said or "")
+    if asked.returncode:
+        why = asked.stderr.strip() or "it says nothing"
+        raise UnavailableError(f"{program} is no bubblewrap: --version ends with {asked.returncode} ({why})")
+    found = re.search(r"(\d+)\.(\d+)", asked.stdout)
     if found is None or (int(found[1]), int(found[2])) < OLDEST:
-        oldest = ".".join(map(str, OLDEST))
-        raise UnavailableError(f"{program} is {(said or 'no bubblewrap').strip()}, needed: {oldest} or newer")
+        oldest, said = ".".join(map(str, OLDEST)), asked.stdout.strip() or "no bubblewrap"
+        raise UnavailableError(f"{program} is {said}, needed: {oldest} or newer")
     return program
 
 
@@ -244,12 +249,9 @@ async def _interpreter(python: str | None) -> _Interpreter:
         ConfigError: it is none.
     """
     try:
-        said = await _said(python or sys.executable, "-I", "-c", ASK)
-    except OSError:
-        said = None
-    try:
-        executable, prefix, packages = json.loads(said or "")
-    except ValueError:
+        asked = await _asked(python or sys.executable, "-I", "-c", ASK)
+        executable, prefix, packages = json.loads(asked.stdout)
+    except (OSError, ValueError):
         message = f"{python!r} is no Python: write the path of an interpreter, or null for {sys.executable}"
         raise ConfigError([Mistake("provider.python", message)]) from None
     libraries = (Path(prefix) / name for name in ("lib", "lib32", "lib64"))
@@ -257,20 +259,18 @@ async def _interpreter(python: str | None) -> _Interpreter:
     return _Interpreter(Path(executable).resolve(), tuple(folders), tuple(packages))
 
 
-async def _said(*command: str) -> str | None:
-    """Return what a program of this machine prints; None: it fails.
+async def _asked(*command: str) -> subprocess.CompletedProcess[str]:
+    """Return what a program of this machine says.
 
     Raises:
-        OSError: it cannot be started.
+        OSError: it cannot be started, or does not end.
     """
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    said, _ = await process.communicate()
-    return said.decode("utf-8", "replace") if process.returncode == 0 else None
+    # in a thread: uvloop runs Python in the child before it becomes the program, next to threads that hold locks
+    asking = partial(subprocess.run, stdin=subprocess.DEVNULL, capture_output=True, timeout=TRYING_SECONDS)
+    try:
+        return await asyncio.to_thread(asking, command, encoding="utf-8", errors="replace", check=False)
+    except subprocess.TimeoutExpired:
+        raise OSError(f"it does not end within {TRYING_SECONDS:g} s") from None
 
 
 def _mounts(interpreter: _Interpreter) -> list[str]:

@@ -412,6 +412,7 @@ def test_two_hundred_sessions_at_once(served: Served, script: Scripted) -> None:
         answer = await client.post(f"/v1alpha/agents/{one.agent_id}/session/{sessions[number]}/turn", json=body)
         events = answer.text.strip().split("\n\n")
         last = json.loads(events[-1].removeprefix("data: ")) if body["stream"] else answer.json()
+        assert last.get("error") is None, last
         turn = last["event"]["payload"]["turn"] if body["stream"] else last
         return str(turn["input_messages"][0]["content"] + ": " + turn["output_message"]["content"])
 

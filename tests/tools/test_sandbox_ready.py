@@ -25,7 +25,8 @@ def program(folder: Path, text: str) -> None:
     [
         (None, "needs bubblewrap, which is not installed: apt-get install bubblewrap"),
         ("echo bubblewrap 0.4.1", r"bwrap is bubblewrap 0\.4\.1, needed: 0\.8 or newer"),
-        ("exit 1", "bwrap is no bubblewrap, needed"),
+        ("echo no memory >&2; exit 1", r"bwrap is no bubblewrap: --version ends with 1 \(no memory\)"),
+        ("exit 0", r"bwrap is no bubblewrap, needed: 0\.8 or newer"),
         (
             '[ "$1" = --version ] && echo bubblewrap 0.9.0 && exit\n'
             "echo bwrap: setting up uid map: Permission denied >&2; exit 1",
