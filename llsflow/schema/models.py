@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, PositiveInt, Record, Text
+from llsflow.schema.services import BaseUrl, Variable
 
 
 class ModelInit(Record):
@@ -30,11 +29,11 @@ class ModelInit(Record):
 class Endpoint(Record):
     """An OpenAI-compatible server that answers for a model: vLLM, Ollama, a hosted service."""
 
-    base_url: Text
+    base_url: BaseUrl
     """Address as clients of the protocol write it, for example http://127.0.0.1:8000/v1."""
     model: Text | None = None
     """Its name there; null: the model_id."""
-    api_key_env: Text | None = None
+    api_key_env: Variable | None = None
     """Name of the environment variable that holds the key; the key itself stands in no file."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     """For a whole answer."""
@@ -42,24 +41,6 @@ class Endpoint(Record):
     """Further tries of a request that was not answered, or with 429 or 5xx, later each time."""
     at_once: PositiveInt = 16
     """Most requests under way at the same time."""
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            # it may be the key itself, which no message repeats
-            raise ValueError("is no name of an environment variable: write for example OPENAI_API_KEY, never the key")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{value!r} is no address: write for example http://127.0.0.1:8000/v1")
-        if parts.username or parts.password:
-            raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
-        return value.rstrip("/")
 
 
 class ModelConfig(Record):

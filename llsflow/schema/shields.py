@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from llsflow.schema.agents import ViolationLevel
 from llsflow.schema.base import Bool, Identifier, Record, Text
+from llsflow.schema.services import BaseUrl, Variable
 
 CATEGORY_CODE = r"^[A-Za-z0-9][A-Za-z0-9_.\-]{0,39}$"
 """What stands for a category in an answer, where commas part one from the next."""
@@ -58,32 +57,14 @@ class Moderation(Record):
     """A server with OpenAI's moderations endpoint."""
 
     type: Literal["moderation"] = "moderation"
-    base_url: Text
+    base_url: BaseUrl
     """Address as clients of the protocol write it, for example https://api.openai.com/v1."""
     model: Text | None = None
     """Its name there; null: the server's own choice."""
-    api_key_env: Text | None = None
+    api_key_env: Variable | None = None
     """Environment variable that holds the key."""
     categories: Annotated[list[Text], Field(min_length=1)] | None = None
     """Those that count; null: all."""
-
-    @field_validator("api_key_env")
-    @classmethod
-    def _is_a_name(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-            # it may be the key itself, which no message repeats
-            raise ValueError("is no name of an environment variable: write for example OPENAI_API_KEY, never the key")
-        return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_http(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.username or parts.password:
-            raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError(f"{value!r} is no address: write for example https://api.openai.com/v1")
-        return value.rstrip("/")
 
 
 class ShieldConfig(Record):

@@ -2,38 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from llsflow.schema.base import Identifier, Int, PositiveInt, Record, Text
+from llsflow.schema.services import BaseUrl, Url, Variable
 
 Seconds = Annotated[float, Field(gt=0)]
-
-
-def _address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{value!r} is no address: write for example http://127.0.0.1:8000/v1")
-    if parts.username or parts.password:
-        raise ValueError("an address must not hold a password: set api_key_env to the variable that holds the key")
-    return value.rstrip("/")
-
-
-def _variable(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        # it may be the key itself, which no message repeats
-        raise ValueError("is no name of an environment variable: write for example BRAVE_SEARCH_API_KEY, never the key")
-    return value
-
-
-Address = Annotated[Text, AfterValidator(_address)]
-"""Of a service."""
-
-KeyVariable = Annotated[Text, AfterValidator(_variable)]
-"""Name of an environment variable."""
 
 
 class McpServer(Record):
@@ -42,11 +18,11 @@ class McpServer(Record):
     type: Literal["mcp"] = "mcp"
     command: Annotated[list[Text], Field(min_length=1)] | None = None
     """Program and its arguments, which is started here and spoken to over stdio."""
-    environment: list[Text] = []
+    environment: list[Variable] = []
     """Names of environment variables that the program gets beside PATH, HOME and the like."""
-    url: Text | None = None
+    url: Url | None = None
     """Of a server that speaks streamable HTTP."""
-    api_key_env: Text | None = None
+    api_key_env: Variable | None = None
     """Environment variable that holds the bearer token for `url`."""
 
     @model_validator(mode="after")
@@ -77,13 +53,13 @@ class HttpFunctions(Record):
     """Requests to one address as tools: of its OpenAPI document, or written here."""
 
     type: Literal["http"] = "http"
-    base_url: Text
+    base_url: BaseUrl
     openapi: Text | None = None
     """The document, OpenAPI 3 in JSON or YAML: a file, or `conf://…`."""
     operations: list[Text] | None = None
     """The operationIds that become tools; null: all that the document has."""
     functions: list[HttpFunction] = []
-    api_key_env: Text | None = None
+    api_key_env: Variable | None = None
     """Environment variable that holds the key."""
     api_key_header: Text = "Authorization"
     """Where it goes; in Authorization as a bearer token."""
@@ -109,9 +85,9 @@ class BraveSearch(Record):
     """The tool brave_search: a web search by Brave."""
 
     type: Literal["brave_search"] = "brave_search"
-    api_key_env: KeyVariable = "BRAVE_SEARCH_API_KEY"
+    api_key_env: Variable = "BRAVE_SEARCH_API_KEY"
     """Environment variable that holds the key; the key itself stands in no file."""
-    base_url: Address = "https://api.search.brave.com/res/v1"
+    base_url: BaseUrl = "https://api.search.brave.com/res/v1"
     max_results: PositiveInt = Field(default=5, le=20)
 
 
@@ -119,9 +95,9 @@ class WolframAlpha(Record):
     """The tool wolfram_alpha: computed answers of Wolfram|Alpha, by its LLM API."""
 
     type: Literal["wolfram_alpha"] = "wolfram_alpha"
-    api_key_env: KeyVariable = "WOLFRAM_ALPHA_API_KEY"
+    api_key_env: Variable = "WOLFRAM_ALPHA_API_KEY"
     """Environment variable that holds the AppID."""
-    base_url: Address = "https://www.wolframalpha.com/api/v1"
+    base_url: BaseUrl = "https://www.wolframalpha.com/api/v1"
 
 
 class CodeInterpreter(Record):
@@ -144,11 +120,11 @@ class Photogen(Record):
     """The tool photogen: images, by any server that has OpenAI's images endpoint."""
 
     type: Literal["photogen"] = "photogen"
-    base_url: Address
+    base_url: BaseUrl
     """Address as clients of the protocol write it, for example http://127.0.0.1:8000/v1."""
     model: Text | None = None
     """Its name there; null: the server's own choice."""
-    api_key_env: KeyVariable | None = None
+    api_key_env: Variable | None = None
     """Environment variable that holds the key; null: none is needed."""
     size: Text | None = None
     """For example 1024x1024; null: as the server has it."""

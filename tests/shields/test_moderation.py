@@ -259,7 +259,7 @@ def test_connections_are_made_when_first_needed_kept_and_closed(script: Scripted
         ({"api_key_env": "sk-123"}, "never the key"),
         ({"base_url": "api.openai.com"}, "is no address"),
         ({"base_url": "ftp://api.openai.com"}, "is no address"),
-        ({"base_url": "https://api.openai.com/v1?x=1"}, "is no address"),
+        ({"base_url": "https://api.openai.com/v1?x=1"}, "leave out what begins with"),
         ({"base_url": "https://me:pass@api.openai.com"}, "must not hold a password"),
         ({"categories": []}, "at least 1 item"),
     ],
