@@ -17,6 +17,7 @@ from llsflow.models.generation import Finish, Generation
 from llsflow.models.remote import MOST_IN_A_ROW
 from llsflow.schema.agents import InferenceStep
 from llsflow.schema.inference import CompletionMessage, StopReason
+from llsflow.schema.kinds import or_known
 from llsflow.store import StoredTurn
 
 LOOK_SECONDS = 0.5
@@ -33,7 +34,7 @@ def named(records: Mapping[str, T], noun: str, name: str) -> T:
         NotFoundError: there is none of that name.
     """
     if name not in records:
-        raise NotFoundError(f"no {noun} {name!r}; known: {', '.join(records) or 'none'}")
+        raise NotFoundError(f"no {noun} {name!r}{or_known(name, records)}")
     return records[name]
 
 

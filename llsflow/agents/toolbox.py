@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from llsflow.schema.inference import InterleavedContent, TextContentItem, ToolCall, ToolDef, ToolResponse
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.tools import ToolContext, ToolError, ToolProvider, ToolResult
 
@@ -104,8 +104,7 @@ class Toolbox:
         if not call.tool_name:
             return call.arguments
         if call.tool_name not in self.names:
-            close = did_you_mean(call.tool_name, self.names)
-            return f"there is no function {str(call.tool_name)!r}{close}; known are {', '.join(self.names)}"
+            return f"there is no function {str(call.tool_name)!r}{or_known(call.tool_name, self.names)}"
         if _object(call.arguments) is None:
             return "the arguments are no JSON object: call it again with one"
         return None

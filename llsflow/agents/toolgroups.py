@@ -10,7 +10,7 @@ from llsflow.agents.toolbox import ServedTool, Toolbox
 from llsflow.errors import ConfigError, LlsflowError, Mistake, MistakesError, NotFoundError
 from llsflow.schema.agents import AgentToolGroup, AgentToolGroupWithArgs
 from llsflow.schema.inference import ToolDef
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.tools import ToolProvider, provider_of
 
@@ -72,8 +72,7 @@ class ToolGroups:
             known = [tool.name for tool in offered]
             offered = [tool for tool in offered if tool.name == only]
             if not offered:
-                sentence = f"{config.toolgroup_id!r} has no tool {only!r}{did_you_mean(only, known)}"
-                raise NotFoundError(f"{sentence}; known: {', '.join(known) or 'none'}")
+                raise NotFoundError(f"{config.toolgroup_id!r} has no tool {only!r}{or_known(only, known)}")
         if mistakes := list(_untaken(args, offered)):
             raise ConfigError(mistakes)
         return [ServedTool(config, provider, tool, args) for tool in offered]
@@ -104,9 +103,8 @@ def _of_group(group_id: str, error: LlsflowError) -> LlsflowError:
 
 def _untaken(args: dict[str, object], tools: Sequence[ToolDef]) -> Iterator[Mistake]:
     """Yield the arguments that no tool takes."""
-    taken = {name for tool in tools for name in (tool.input_schema or {}).get("properties", {})}
+    taken = sorted({name for tool in tools for name in (tool.input_schema or {}).get("properties", {})})
     open_ended = any((tool.input_schema or {}).get("additionalProperties", False) for tool in tools)
-    known = ", ".join(sorted(taken)) or "none"
     for name in args:
         if name not in taken and not open_ended:
-            yield Mistake(f"args.{name}", f"no tool of it takes that{did_you_mean(name, taken)}; known: {known}")
+            yield Mistake(f"args.{name}", f"no tool of it takes that{or_known(name, taken)}")

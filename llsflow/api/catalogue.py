@@ -7,7 +7,7 @@ from llsflow.api.deps import Services
 from llsflow.errors import NotFoundError
 from llsflow.schema.benchmarks import Benchmark
 from llsflow.schema.datasets import Dataset, DatasetPurpose, RowsDataSource, URIDataSource
-from llsflow.schema.kinds import nearest
+from llsflow.schema.kinds import or_known
 from llsflow.store import Store, StoredBenchmark, StoredDataset
 
 CONF = "conf"
@@ -31,7 +31,7 @@ def stored_here(services: Services, dataset_id: str) -> StoredDataset:
     found = services.store.datasets.get(dataset_id)
     if found is None:
         known = [dataset.identifier for dataset in all_datasets(services.store)]
-        raise NotFoundError(f"no data set {dataset_id!r}{_meant(dataset_id, known)}")
+        raise NotFoundError(f"no data set {dataset_id!r}{or_known(dataset_id, known)}")
     return found
 
 
@@ -81,7 +81,7 @@ def find_benchmark(store: Store, benchmark_id: str) -> Benchmark:
         return benchmark_view(stored)
     if (known := benchmark_of_conf(benchmark_id)) is not None:
         return known
-    meant = _meant(benchmark_id, [known.identifier for known in all_benchmarks(store)])
+    meant = or_known(benchmark_id, [known.identifier for known in all_benchmarks(store)])
     raise NotFoundError(f"no benchmark {benchmark_id!r}{meant}")
 
 
@@ -109,13 +109,6 @@ def benchmark_view(stored: StoredBenchmark) -> Benchmark:
         scoring_functions=stored.scoring_functions,
         metadata=stored.metadata,
     )
-
-
-def _meant(name: str, known: list[str]) -> str:
-    if close := nearest(name, known):
-        return f"; did you mean {close[0]!r}?"
-    shown = ", ".join(known[:20]) + (f" and {len(known) - 20} more" if len(known) > 20 else "")
-    return f"; known are {shown}" if known else "; none is known"
 
 
 def _shown(uri: str) -> str:

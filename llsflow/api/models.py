@@ -8,7 +8,7 @@ from fastapi.responses import Response
 from llsflow.api.deps import Server, reply
 from llsflow.api.openapi import published
 from llsflow.errors import NotFoundError
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.models import ListModelsResponse, Model
 
 router = APIRouter()
@@ -25,5 +25,5 @@ def get_model(model_id: str, services: Server) -> Response:
     """Return a model."""
     models = {model.identifier: model for model in services.jobs.models()}
     if model_id not in models:
-        raise NotFoundError(f"no model {model_id!r}{did_you_mean(model_id, models)}")
+        raise NotFoundError(f"no model {model_id!r}{or_known(model_id, models)}")
     return reply(models[model_id])

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from llsflow.api.deps import reply
 from llsflow.api.openapi import published
 from llsflow.errors import NotFoundError
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.scoring import (
     BasicScoringFnParams,
     ListScoringFunctionsResponse,
@@ -45,8 +45,7 @@ def get_scoring_function(scoring_fn_id: str) -> Response:
 
     known = known_ids()
     if scoring_fn_id not in known:
-        near = did_you_mean(scoring_fn_id, known)
-        raise NotFoundError(f"no scoring function {scoring_fn_id!r}{near}; known are {', '.join(known)}")
+        raise NotFoundError(f"no scoring function {scoring_fn_id!r}{or_known(scoring_fn_id, known)}")
     return reply(_found(scoring_fn_id))
 
 

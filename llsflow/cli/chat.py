@@ -45,12 +45,12 @@ def command(options: argparse.Namespace) -> int:
 
 def _known(name: str, config_dir: Path | None) -> ModelConfig:
     from llsflow.models.catalogue import find_model, known_models
-    from llsflow.schema.kinds import did_you_mean
+    from llsflow.schema.kinds import or_known
 
     model = find_model(name, config_dir=config_dir)
     if model is None:
         known = known_models(config_dir=config_dir)
-        sentence = f"no model {name!r}{did_you_mean(name, known)}; known: {', '.join(known)}; a folder: --model FOLDER"
+        sentence = f"no model {name!r}{or_known(name, known)} (a folder: --model FOLDER)"
         raise ConfigError([Mistake("agent.model", sentence)])
     return model
 

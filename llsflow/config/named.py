@@ -15,7 +15,7 @@ from llsflow.config.report import MISSING, Report, dotted
 from llsflow.config.standing import load_standing
 from llsflow.errors import ConfigError, Mistake, NotFoundError
 from llsflow.schema.agents import AgentConfig
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
 
@@ -42,8 +42,7 @@ class Named(Generic[RecordT]):
         stems = {self._id(stem, version): stem for stem, version in reversed(versions.items())}
         stem = stems.get(name) or (name if name in versions else None)
         if stem is None:
-            known = ", ".join(sorted(stems)) or "none"
-            raise NotFoundError(f"no {self.noun} {name!r}{did_you_mean(name, stems)}; known: {known}")
+            raise NotFoundError(f"no {self.noun} {name!r}{or_known(name, sorted(stems))}")
         record = _load(self, stem, folders, versions[stem])
         assert isinstance(record, self.record)  # noqa: S101 - for the type checker
         return record

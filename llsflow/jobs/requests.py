@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from llsflow.schema.experiment import (
     referenced_datasets,
 )
 from llsflow.schema.jobs import PreferenceOptimizeRequest, SupervisedFineTuneRequest
-from llsflow.schema.kinds import Kind, mistake_in_words, untagged
+from llsflow.schema.kinds import Kind, listed, mistake_in_words, or_known, untagged
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.server import ServerConfig
 from llsflow.schema.training import Recipe
@@ -80,7 +79,7 @@ def fine_tuning(request: SupervisedFineTuneRequest, server: ServerConfig, names:
     mistakes = []
     model_id = request.model or server.default_model
     if model_id is None:
-        mistakes.append(Mistake("model", f"is missing: known are {_known(names.models())}"))
+        mistakes.append(Mistake("model", f"is missing: known are {listed(sorted(names.models()))}"))
     copy_to = _model_folder(request.checkpoint_dir)
     if request.checkpoint_dir and copy_to is None:
         message = f"found {request.checkpoint_dir!r}, allowed: a folder below {_models()}, or a relative path"
@@ -257,7 +256,7 @@ def known_model(model_id: str, names: Names) -> ModelConfig:
     """
     model = names.model(model_id)
     if model is None:
-        raise NotFoundError(f"no model {model_id!r}{_near(model_id, names.models())}")
+        raise NotFoundError(f"no model {model_id!r}{or_known(model_id, sorted(names.models()))}")
     return model
 
 
@@ -286,7 +285,7 @@ def known_dataset(dataset_id: str, names: Names) -> DatasetConfig:
     """
     dataset = names.dataset(dataset_id)
     if dataset is None:
-        raise NotFoundError(f"no data set {dataset_id!r}{_near(dataset_id, names.datasets())}")
+        raise NotFoundError(f"no data set {dataset_id!r}{or_known(dataset_id, sorted(names.datasets()))}")
     return dataset
 
 
@@ -311,16 +310,6 @@ def _missing(model: tuple[str, str | None], dataset_ids: Sequence[str], names: N
         except NotFoundError as error:
             found.append(Mistake(place, str(error)))
     return found
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; known are {_known(known)}"
-
-
-def _known(names: Sequence[str]) -> str:
-    shown = sorted(names)[:20]
-    return (", ".join(shown) or "none") + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
 def _search_mistakes(config: dict[str, Any]) -> Iterator[Mistake]:

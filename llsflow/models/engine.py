@@ -34,11 +34,10 @@ from llsflow.models.ranking_lane import EmbeddingTicket, RankTicket
 from llsflow.models.replies import Reply, error_body
 from llsflow.models.rerankers import is_cross_encoder
 from llsflow.models.serving import Engine
+from llsflow.schema.kinds import or_known
 from llsflow.schema.models import ModelConfig
 
 HERE = "127.0.0.1"
-LISTED = 20
-"""Model ids that an error names."""
 
 
 def create_app(engine: Engine, config_dir: Path | None = None, only: ModelConfig | None = None) -> FastAPI:
@@ -129,8 +128,7 @@ def _known(model_id: str, config_dir: Path | None) -> ModelConfig:
     model = find_model(model_id, config_dir=config_dir)
     if model is None:
         known = known_models(config_dir=config_dir)
-        more = f" and {len(known) - LISTED} more" if len(known) > LISTED else ""
-        raise NotFoundError(f"no model {model_id!r}; known are {', '.join(known[:LISTED]) or 'none'}{more}")
+        raise NotFoundError(f"no model {model_id!r}{or_known(model_id, known)}")
     return model
 
 

@@ -17,6 +17,7 @@ from llsflow.schema.benchmarks import (
     candidate_model,
 )
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
+from llsflow.schema.kinds import or_known
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
 from llsflow.schema.shields import LlamaGuard, ShieldConfig
@@ -273,7 +274,7 @@ def _dataset_mistakes(experiment: Experiment, loc: Loc, dataset_id: str) -> Iter
     base = dataset_id.removesuffix(HELD_OUT)
     dataset = catalogue.get(base)
     if dataset is None:
-        yield loc, f"no data set {dataset_id!r}; known are {', '.join(sorted(catalogue)) or 'none'}"
+        yield loc, f"no data set {dataset_id!r}{or_known(dataset_id, sorted(catalogue))}"
         return
     if dataset_id.endswith(HELD_OUT) and not dataset.hold_out:
         yield loc, f"{base!r} holds no rows out: set hold_out on it, for example dataset.hold_out=0.05"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import functools
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, StringConstraints
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
+
+MOST_LISTED = 20
+"""Names in one message."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,17 @@ def did_you_mean(found: Any, choices: Iterable[str]) -> str:
     """Return a hint with the choice that looks most like what was found; empty where none does."""
     close = nearest(found, choices) if isinstance(found, str) else []
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def or_known(found: str, choices: Collection[str]) -> str:
+    """Return a hint with the choice that looks most like what was found; where none does, with those that there are."""
+    return did_you_mean(found, choices) or f"; known are {listed(choices)}"
+
+
+def listed(choices: Collection[str]) -> str:
+    """Return choices as a message shows them: not more than can be read."""
+    more = len(choices) - MOST_LISTED
+    return (", ".join(islice(choices, MOST_LISTED)) or "none") + (f" and {more} more" if more > 0 else "")
 
 
 def in_words(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from llsflow.config.folders import CONF_SCHEME, resolve_conf_uri
 from llsflow.errors import ConfigError, Mistake
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import HttpFunction
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -43,7 +43,7 @@ def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunct
     known = [operation_id for operation_id, *_ in _operations(document)]
     for number, name in enumerate(operations or ()):
         if name not in known:
-            message = f"no operationId {name!r}{did_you_mean(name, known)}; known: {', '.join(known) or 'none'}"
+            message = f"no operationId {name!r}{or_known(name, known)}"
             mistakes.append(Mistake(f"provider.operations.{number}", message))
     if mistakes:
         raise ConfigError(mistakes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.inference import ToolDef
-from llsflow.schema.kinds import did_you_mean
+from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import PythonFunctions
 from llsflow.tools.base import ToolContext, ToolError, ToolProvider, ToolResult
 
@@ -73,8 +73,7 @@ class PythonTools(ToolProvider):
         for place, name in enumerate(self.config.entry_points):
             where = f"provider.entry_points.{place}"
             if name not in known:
-                names = ", ".join(sorted(known)) or "none"
-                message = f"no installed package offers {name!r}{did_you_mean(name, known)}; known: {names}"
+                message = f"no installed package offers {name!r}{or_known(name, sorted(known))}"
                 mistakes.append(Mistake(where, message))
                 continue
             try:

@@ -59,4 +59,4 @@ def test_a_users_own_is_listed_and_a_broken_one_says_why(
 
 
 def test_unknown_ones_are_told_with_the_nearest(http: httpx.Client) -> None:
-    assert_error(http.get("/v1/scoring-functions/basic::equal"), 404, "did you mean 'basic::equality'?", "known are")
+    assert_error(http.get("/v1/scoring-functions/basic::equal"), 404, "; did you mean 'basic::equality'?")

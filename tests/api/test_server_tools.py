@@ -235,8 +235,11 @@ def test_a_reader_that_goes_away_ends_the_call(served: Served, script: Scripted)
     ("config", "told"),
     [
         ({"toolgroups": ["calculater"]}, "toolgroups.0: no tool group 'calculater'; did you mean 'calculator'?"),
-        ({"toolgroups": ["calculator/add"]}, "'calculator' has no tool 'add'; known: calculator"),
-        ({"toolgroups": [{"name": "calculator", "args": {"x": 1}}]}, "args.x: no tool of it takes that; known: expr"),
+        ({"toolgroups": ["calculator/add"]}, "'calculator' has no tool 'add'; known are calculator"),
+        (
+            {"toolgroups": [{"name": "calculator", "args": {"x": 1}}]},
+            "args.x: no tool of it takes that; known are",
+        ),
         ({"toolgroups": ["calculator", "calculator"]}, "its tool 'calculator' is in calculator too"),
         ({"toolgroups": ["calculator"], "client_tools": [{"name": "calculator"}]}, "is in client_tools too"),
         ({"toolgroups": ["mcp"]}, "leaves provider.url open"),

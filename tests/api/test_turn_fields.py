@@ -137,5 +137,5 @@ def test_images_that_a_tool_makes_are_the_turns_attachments(served: Served, scri
 
 def test_arguments_of_other_servers_groups_are_refused(served: Served, script: Scripted) -> None:
     group = {"name": "builtin::rag", "args": {"vector_db_ids": ["mine"]}}
-    with pytest.raises(BadRequestError, match=r"args.vector_db_ids: no tool of it takes that; known: query"):
+    with pytest.raises(BadRequestError, match=r"args.vector_db_ids: no tool of it takes that; known are query"):
         talk(served, script, toolgroups=[group])
