@@ -199,14 +199,15 @@ class AgentsService:
             ConflictError: another turn of the session is under way.
             UnavailableError: the inference engine does not answer.
         """
-        config = await asyncio.to_thread(self.config, agent_id)
+        config = await self.store.sessions.in_thread(self.config, agent_id)
         toolbox = await self._toolbox(config, request.toolgroups)
         texts: list[str] = []
         if request.documents:
-            await asyncio.to_thread(self._check, agent_id, session_id, request, config, toolbox)
+            await self.store.sessions.in_thread(self._check, agent_id, session_id, request, config, toolbox)
             loop = asyncio.get_running_loop()
             texts = await loop.run_in_executor(self._reading, read_documents, request.documents, self.fetching)
-        return await begun(await asyncio.to_thread(self._begun, agent_id, session_id, request, config, toolbox, texts))
+        asked = (agent_id, session_id, request, config, toolbox, texts)
+        return await begun(await self.store.sessions.in_thread(self._begun, *asked))
 
     async def resume_turn(self, agent_id: str, session_id: str, turn_id: str, request: ResumeAgentTurnRequest) -> Begun:
         """Go on with a turn that waits for the caller's tools, and return its events.
@@ -218,11 +219,11 @@ class AgentsService:
                 way.
             UnavailableError: the inference engine does not answer.
         """
-        config = await asyncio.to_thread(self.config, agent_id)
-        turn = await asyncio.to_thread(self.turn, agent_id, session_id, turn_id)
+        config = await self.store.sessions.in_thread(self.config, agent_id)
+        turn = await self.store.sessions.in_thread(self.turn, agent_id, session_id, turn_id)
         began = CreateAgentTurnRequest.model_validate(turn.request, extra="ignore")
         toolbox = await self._toolbox(config, began.toolgroups)
-        work = await asyncio.to_thread(self._resumed, agent_id, turn, request, config, toolbox)
+        work = await self.store.sessions.in_thread(self._resumed, agent_id, turn, request, config, toolbox)
         return await begun(work, request.tool_responses)
 
     async def close(self) -> None:

@@ -86,7 +86,7 @@ async def run(work: Work, responses: Sequence[ToolResponse] = ()) -> AsyncGenera
 async def _fail(work: Work, why: str) -> None:
     if work.turn.status != "running":
         return  # it had ended: only its last event was not read
-    await asyncio.to_thread(work.sessions.end, work.turn.turn_id, "failed", error=why)
+    await work.sessions.in_thread(work.sessions.end, work.turn.turn_id, "failed", error=why)
 
 
 async def _steps(work: Work, responses: Sequence[ToolResponse]) -> AsyncGenerator[Payload]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -83,7 +82,7 @@ class Work:
         """Store a step that is done, and how the turn ends with it, and return the step's event."""
         record, turn = step.model_dump(mode="json"), self.turn
         generations = self.generations if isinstance(step, InferenceStep) else None
-        at = await asyncio.to_thread(self.sessions.add_step, turn.turn_id, record, generations, ending)
+        at = await self.sessions.in_thread(self.sessions.add_step, turn.turn_id, record, generations, ending)
         self.turn = replace(turn, steps=(*turn.steps, record))
         if ending is not None:
             self._ended(ending, at)
@@ -94,7 +93,7 @@ class Work:
     async def end(self, ending: Ending) -> None:
         """Store how the turn ends."""
         said = ending.output_message
-        at = await asyncio.to_thread(self.sessions.end, self.turn.turn_id, ending.status, output_message=said)
+        at = await self.sessions.in_thread(self.sessions.end, self.turn.turn_id, ending.status, output_message=said)
         self._ended(ending, at)
 
     def _ended(self, ending: Ending, at: datetime) -> None:

@@ -17,6 +17,7 @@ from fastapi.responses import Response
 from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
 
 from llsflow.api.aside import Aside
+from llsflow.api.parts import Parts
 from llsflow.schema.base import Record
 from llsflow.schema.health import HealthPart
 from llsflow.schema.server import ServerConfig
@@ -57,6 +58,9 @@ class Services:
     """Brings the traces of turns to MLflow; null: none are made."""
     aside: Aside = field(default_factory=Aside)
     """Another process, for what would keep this one from answering."""
+
+    def __post_init__(self) -> None:
+        self.parts = Parts(self.store, self.health)
 
     def warm(self) -> None:
         """Load in the background what the first requests would wait for; to be called once reads are answered."""

@@ -23,6 +23,9 @@ logger = logging.getLogger("llsflow.api")
 HEARTBEAT_SECONDS = 15.0
 """Between two comments while nothing comes: clients give up after 60 seconds without a byte."""
 
+MOST_WAITING = 64
+"""Events that wait for a reader who is slow; what makes them waits then as well."""
+
 T = TypeVar("T")
 
 
@@ -57,38 +60,41 @@ class EventStream(Response, Generic[T]):
             await _close(self.events)
 
     async def _send(self, send: Send) -> None:
-        pulse, told = _Pulse(send), _told(self.events, self.written)
-        beating = asyncio.ensure_future(pulse.beat())
-        try:
+        told = _told(self.events, self.written)
+        waiting: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
+
+        async def fill() -> None:
             async for part in told:
-                await pulse.send(part)
+                await waiting.put(part)
+            await waiting.put(None)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fill())
+                await _drain(waiting, send)
         finally:
-            beating.cancel()
-            await asyncio.gather(beating, return_exceptions=True)
             await _close(told)
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Pulse:
-    """Sends what comes, and a comment whenever nothing came for long."""
+async def _drain(waiting: asyncio.Queue[bytes | None], send: Send) -> None:
+    """Send what waits, up to None: all that is there at once, for each message to the server has its price."""
+    more = True
+    while more:
+        parts = [await _next(waiting)]
+        while not waiting.empty():
+            parts.append(waiting.get_nowait())
+        more = parts[-1] is not None
+        body = b"".join(part for part in parts if part is not None)
+        await send({"type": "http.response.body", "body": body, "more_body": more})
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._came = asyncio.get_running_loop().time()
 
-    async def send(self, part: bytes) -> None:
-        """Send a part."""
-        self._came = asyncio.get_running_loop().time()
-        await self._send({"type": "http.response.body", "body": part, "more_body": True})
-
-    async def beat(self) -> None:
-        """Look now and then whether anything came: a task for the whole stream, not one for each event."""
-        while True:
-            quiet = asyncio.get_running_loop().time() - self._came
-            if quiet >= HEARTBEAT_SECONDS:
-                await self.send(b": still at it\n\n")
-            else:
-                await asyncio.sleep(HEARTBEAT_SECONDS - quiet)
+async def _next(waiting: asyncio.Queue[bytes | None]) -> bytes | None:
+    """Return what comes next; a comment, where nothing came for long."""
+    try:
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            return await waiting.get()
+    except TimeoutError:
+        return b": still at it\n\n"
 
 
 async def left(receive: Receive) -> None:

@@ -50,8 +50,8 @@ class Incoming:
             else:
                 with home.storage_errors(home.home()):
                     self._write(part)
-        with home.storage_errors(home.home()):
-            if self._file is not None:
+        if self._file is not None:
+            with home.storage_errors(home.home()):
                 self._file.close()
         self.data = b"".join(self._parts)
 

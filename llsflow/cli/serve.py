@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from llsflow import home
 from llsflow.cli.joined import Keeper, new_machine
 from llsflow.config import load_server
-from llsflow.errors import ConflictError, StorageError, UnavailableError
+from llsflow.errors import ConflictError, UnavailableError
 from llsflow.schema.server import ServerConfig
 
 if TYPE_CHECKING:
@@ -139,19 +139,15 @@ def _services(server: ServerConfig, store: Store, submitter: Submitter, keeper: 
         settings=server.agents,
         trace=traces.take if traces else None,
     )
-    health = partial(_health, store, keeper)
+    health = partial(_health, keeper)
     return Services(server=server, store=store, jobs=jobs, agents=agents, traces=traces, aside=aside, health=health)
 
 
-def _health(store: Store, keeper: Keeper) -> Mapping[str, HealthPart]:
+def _health(keeper: Keeper) -> Mapping[str, HealthPart]:
     from llsflow.schema.health import HealthPart, PartState
 
     states = {"ready": PartState.OK, "down": PartState.DOWN}
-    try:
-        store.jobs.unended()
-        parts = {"store": HealthPart(state=PartState.OK, url=store.url_shown)}
-    except (UnavailableError, StorageError) as error:
-        parts = {"store": HealthPart(state=PartState.DOWN, why=str(error))}
+    parts = {}
     for name, found in keeper.health().items():
         told = {**found, "state": states.get(found["state"], PartState.STARTING)}
         parts[name] = HealthPart.model_validate(told)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sqlalchemy import URL, Connection, create_engine, event, func, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
@@ -18,8 +19,16 @@ from llsflow.home import storage_errors
 from llsflow.store.turns import Turns
 
 if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
     from sqlalchemy.engine.interfaces import DBAPIConnection
     from sqlalchemy.pool import ConnectionPoolEntry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SERVER_THREADS = 16
+"""In which an event loop's requests to a database server are made."""
 
 BUSY_SECONDS = 60
 """How long a writer waits for those of other processes."""
@@ -83,6 +92,21 @@ class Database:
         if self.sqlite and not durable:
             self._checkpoint()
 
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a function that asks this database returns, called in a thread of its own."""
+        import asyncio
+
+        called = functools.partial(function, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, called)
+
+    @functools.cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        from concurrent.futures import ThreadPoolExecutor
+
+        # one for SQLite: more would wait for its lock, and each time for Python's, which costs a server a fifth of its
+        # turns
+        return ThreadPoolExecutor(1 if self.sqlite else SERVER_THREADS, thread_name_prefix="store")
+
     def _checkpoint(self) -> None:
         """Now and then copy what bulk writes left in SQLite's log into its file, while others may write.
 
@@ -114,7 +138,9 @@ class Database:
                 folder.mkdir(parents=True, exist_ok=True)
 
     def close(self) -> None:
-        """Close every idle connection."""
+        """Close every idle connection, once what is under way in threads is done."""
+        if "_threads" in vars(self):
+            self._threads.shutdown()
         self.engine.dispose()
 
     @contextlib.contextmanager

@@ -79,6 +79,20 @@ class Store:
         """The store's URL without its password."""
         return self._database.url_shown
 
+    def ask(self) -> None:
+        """Make sure that it answers.
+
+        Raises:
+            UnavailableError, StorageError: it does not, and why.
+        """
+        from sqlalchemy import literal, select
+
+        from llsflow.store.tables import agents
+
+        with self._database.read() as connection:
+            # of a table: SQLite would not look at its file for less
+            connection.execute(select(literal(1)).select_from(agents).limit(1)).all()
+
     @property
     def unkept_sessions(self) -> Sessions:
         """The sessions of this process that nothing keeps once it ends."""

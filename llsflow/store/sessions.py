@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
@@ -18,6 +18,9 @@ from llsflow.store.tables import agent_sessions, agent_steps, agent_turns
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 CUT_OFF = "the server was stopped in the middle of this turn"
 """The error of a turn whose process is gone."""
@@ -75,6 +78,13 @@ class Sessions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    async def in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a function returns that asks for sessions and what goes with them, called in a thread for that.
+
+        To be used wherever turns of many sessions are under way in one event loop.
+        """
+        return await self._database.in_thread(function, *args, **kwargs)
 
     def create(self, session: StoredSession) -> None:
         """Store a new session, on disk when this returns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -41,6 +42,28 @@ def test_writers_of_one_process_come_by_turn(tmp_path: Path) -> None:
         thread.join()
     assert order == [0, 1, 2, 3]
     database.close()
+
+
+def test_what_an_event_loop_asks_of_sqlite_is_done_one_by_one_in_a_thread(url: str) -> None:
+    database = Database(url)
+    begun, threads = threading.Barrier(1 if database.sqlite else 3), set()
+    under_way: list[int] = []
+
+    def ask(number: int) -> int:
+        under_way.append(number)
+        begun.wait(30)
+        assert not database.sqlite or under_way == [number]
+        under_way.remove(number)
+        threads.add(threading.current_thread())
+        return number
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(database.in_thread(ask, number) for number in range(3)))
+
+    assert asyncio.run(main()) == [0, 1, 2]
+    assert len(threads) == (1 if database.sqlite else 3)
+    database.close()
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_readers_wait_for_no_writer(store: Store) -> None:
