@@ -16,7 +16,7 @@ from llsflow.schema.inference import StopReason, ToolCall
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 
 JUDGE_TOKENS = 128
@@ -81,7 +81,7 @@ class Channels:
     """This server's connections to endpoints; used in one event loop."""
 
     def __init__(self) -> None:
-        self._open: dict[str, tuple[Channel, httpx.AsyncClient]] = {}
+        self._open: dict[str, tuple[Channel, aiohttp.ClientSession]] = {}
 
     @asynccontextmanager
     async def stream(self, model: RemoteModel, body: Mapping[str, Any]) -> AsyncGenerator[AsyncIterator[Any]]:
@@ -119,4 +119,4 @@ class Channels:
         """Close them."""
         while self._open:
             _, (_, client) = self._open.popitem()
-            await client.aclose()
+            await client.close()

@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 
 WARM = (
+    "aiohttp",
     "llsflow.agents.service",
     "llsflow.config.benchmarks",
     "llsflow.data.catalogue",

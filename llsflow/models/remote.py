@@ -23,7 +23,7 @@ from llsflow.schema.models import Endpoint, ModelConfig
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
-    import httpx
+    import aiohttp
 
 MOST_IN_A_ROW = 10
 """Requests that fail one after another before the endpoint itself is taken to be gone; at least as many as at once."""
@@ -242,7 +242,7 @@ class RemoteModel:
         """Ask everything; `room` is given back for each answer that was taken: none piles up that nobody keeps."""
         channel = _channel(self.endpoint)
 
-        async def worker(client: httpx.AsyncClient) -> None:
+        async def worker(client: aiohttp.ClientSession) -> None:
             for place, body in bodies:
                 await room.acquire()
                 try:

@@ -242,7 +242,8 @@ def _have(bench: Bench, sessions: str, count: int) -> None:
         return next(numbers) >= count
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: _until(bench.port, sessions, enough), range(4)))
+        for one in [pool.submit(_until, bench.port, sessions, enough, itertools.count()) for _ in range(4)]:
+            one.result()
 
 
 if __name__ == "__main__":

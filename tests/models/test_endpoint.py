@@ -1,4 +1,4 @@
-"""An endpoint's connections: used again once a stream was read to its end, and given up where it does not end."""
+"""An endpoint's connections: used again once a stream was read to its end; and what is told of those that break."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import asyncio
 import time
 from functools import partial
 
-from llsflow.models.endpoint import ENDING_SECONDS, Channel
+import pytest
+
+from llsflow.errors import UnavailableError
+from llsflow.models.endpoint import ENDING_SECONDS, Channel, Unanswered
 from llsflow.schema.models import Endpoint
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -62,3 +65,62 @@ def test_a_stream_that_does_not_end_is_left() -> None:
     assert said == [{"said": "yes"}] * 2
     assert connections == 2
     assert 2 * ENDING_SECONDS < seconds < 10
+
+
+class _Says(asyncio.Protocol):
+    """Answers each request with the same bytes, and goes away."""
+
+    def __init__(self, asked: list[bytes], answer: bytes) -> None:
+        self.asked, self.answer = asked, answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.asked.append(data)
+        if data.endswith(b"}"):
+            self.transport.write(self.answer)
+            self.transport.close()
+
+
+async def _told(answer: bytes) -> tuple[str, list[bytes]]:
+    """Return what is told of an answer, and what was asked."""
+    asked: list[bytes] = []
+    async with await asyncio.get_running_loop().create_server(partial(_Says, asked, answer), "127.0.0.1", 0) as server:
+        channel = Channel(Endpoint(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", retries=0))
+        async with channel.open() as client:
+            try:
+                async with channel.stream(client, {"said": "\ud800 é"}, "it") as events:
+                    async for _ in events:
+                        pass
+            except (UnavailableError, Unanswered, ValueError) as error:
+                return str(error), asked
+    raise AssertionError("it was whole")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (HEAD + CHUNK.replace(b"[DONE]", b"{}    "), "it broke off in the middle of its answer: "),
+        (HEAD + CHUNK.replace(b'{"said"', b"{'said'"), "it streams something that is no JSON"),
+        (b"HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n", "HTTP 503"),
+        (b"HTTP/1.1 307 There\r\nLocation: /v1/other\r\nContent-Length: 0\r\n\r\n", "HTTP 307: HTTP 307"),
+        (b"", "Server disconnected"),
+    ],
+)
+def test_what_is_no_whole_answer_is_told(answer: bytes, told: str) -> None:
+    found, asked = asyncio.run(_told(answer))
+    assert found.startswith(told)
+    assert sum(part.startswith(b"POST /v1/chat/completions ") for part in asked) == 1
+    assert b'{"said":"\\ud800 \\u00e9","stream":true}' in b"".join(asked)
+
+
+def test_an_endpoint_that_is_not_there() -> None:
+    async def main() -> None:
+        channel = Channel(Endpoint(base_url="http://127.0.0.1:9/v1", retries=0))
+        async with channel.open() as client, channel.stream(client, {}, "it"):
+            pass
+
+    with pytest.raises(Unanswered, match=r"^no connection to 127\.0\.0\.1:9 \(Connection refused\)$"):
+        asyncio.run(main())
