@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.http_server import Handler, serve
 
 Say = Callable[[dict[str, Any], int], Any]
 """The body of a request and its number, from 0 -> a text, or an `Answer`."""
@@ -67,7 +68,7 @@ def scripted(say: Say) -> Iterator[Scripted]:
     """Yield a server that answers as `say` says."""
     script = Scripted(say)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Completions(Handler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True  # headers and body are two writes: 40 ms between them otherwise
 
@@ -98,21 +99,9 @@ def scripted(say: Say) -> Iterator[Scripted]:
                 self.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
             self.wfile.write(b"data: [DONE]\n\n")
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-        request_queue_size = 256  # more than come at once: connections beyond it are reset
-
-    server = Server(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    script.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serve(Completions) as port:
+        script.url = f"http://127.0.0.1:{port}/v1"
         yield script
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _pieces(said: Answer) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from llama_stack_client import BadRequestError, InternalServerError
 from llsflow.home import home
 from tests.api.conftest import Served
 from tests.api.talks import ADD, ANSWERS, answer, kinds, talk
+from tests.http_server import Handler, serve
 from tests.scripted import Answer, Scripted
 from tests.tools.sandboxes import skip_without_sandbox
 
@@ -103,7 +103,7 @@ Answers = Callable[[str], tuple[int, str]]
 def backend(say: Answers) -> Iterator[str]:
     """Yield the address of a server whose answers are a status and a text for each path."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Pages(Handler):
         def do_GET(self) -> None:
             status, text = say(self.path)
             self.send_response(status)
@@ -111,17 +111,8 @@ def backend(say: Answers) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(text.encode())
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serve(Pages) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 def group(toolgroup_id: str, timeout: float = 30.0, **provider: Any) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
-from tests.data.site import answer, serve
+from tests.data.site import answer
+from tests.http_server import serve
 
 COMMIT = "a" * 40
 Files = dict[str, bytes]

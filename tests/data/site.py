@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from tests.http_server import Handler, serve
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -31,35 +31,11 @@ def answer(status: int = 200, body: bytes = b"", **headers: str) -> Answer:
 def site(pages: dict[str, Answer], certificate: Path | None = None, key: Path | None = None) -> Iterator[int]:
     """Serve pages by path on a loopback port, by https where there is a certificate."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Pages(Handler):
         def do_GET(self) -> None:
             pages.get(self.path, answer(404))(self)
 
         do_HEAD = do_GET
 
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    with serve(Handler, certificate, key) as port:
+    with serve(Pages, certificate, key) as port:
         yield port
-
-
-@contextmanager
-def serve(
-    handler: type[BaseHTTPRequestHandler], certificate: Path | None = None, key: Path | None = None
-) -> Iterator[int]:
-    """Serve on a loopback port until the block is left."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    if certificate:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None  # type: ignore[method-assign] # a refused handshake is meant
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -6,7 +6,6 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from flows.rest import PrefectApi, RefusedError
 from flows.submit import PrefectSubmitter
 from llsflow.errors import UnavailableError
 from llsflow.plan import FlowState, FlowStatus
+from tests.http_server import Handler, serve
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_no_server_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "secret" not in str(raised.value)
 
 
-class _Server(BaseHTTPRequestHandler):
+class _Server(Handler):
     """Answers as the test says, and keeps what it was asked."""
 
     status = 200
@@ -126,20 +126,15 @@ class _Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, *words: object) -> None:
-        """Nothing on the terminal."""
-
 
 @pytest.fixture
 def another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Server]]:
     """A server that PREFECT_API_URL names."""
     monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path))
     _Server.seen = []
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{server.server_port}/api")
+    with serve(_Server) as port:
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
         yield _Server
-        server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from llsflow.jobs.rows import evaluate_rows
 from llsflow.schema.benchmarks import BenchmarkConfig, EvaluateRowsRequest
 from llsflow.schema.datasets import RegisterDatasetRequest
 from llsflow.store import Store
+from tests.http_server import Handler, serve
 from tests.jobs.test_requests import SERVER
 from tests.scripted import Answer, scripted
 
@@ -34,7 +33,7 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
-class Scripted(BaseHTTPRequestHandler):
+class Scripted(Handler):
     """Answers "Rome, Oslo" to everything, and remembers what was asked."""
 
     asked: list[str]
@@ -51,24 +50,13 @@ class Scripted(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
 
-    def log_message(self, *_: object) -> None:
-        """Stay silent."""
-
 
 @pytest.fixture
 def endpoint() -> Iterator[tuple[str, list[str]]]:
     """The address of a scripted endpoint, and the questions that it was asked."""
     asked: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Scripted,), {"asked": asked}))
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serve(type("Handler", (Scripted,), {"asked": asked})) as port:
+        yield f"http://127.0.0.1:{port}", asked
 
 
 @pytest.fixture

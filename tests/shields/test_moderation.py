@@ -16,7 +16,7 @@ from llsflow.schema.agents import SafetyViolation
 from llsflow.schema.shields import ShieldConfig
 from llsflow.shields import NamedShield, Said
 from llsflow.shields.moderation import ModerationShield
-from tests.data.site import serve
+from tests.http_server import serve
 from tests.scripted import Answer, Scripted, scripted
 from tests.shields.making import shield
 

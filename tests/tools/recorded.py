@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.http_server import Handler, serve
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def recorded(reply: Reply | Callable[[Asked], Reply]) -> Iterator[Recorded]:
     """Yield a service that answers every request so."""
     service = Recorded()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Replies(Handler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
 
@@ -71,21 +71,12 @@ def recorded(reply: Reply | Callable[[Asked], Reply]) -> Iterator[Recorded]:
 
         do_GET = do_POST = answer
 
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
         def handle(self) -> None:
             try:
                 super().handle()
             except ConnectionError:  # who asked went away in the middle of an answer
                 self.close_connection = True
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    service.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
+    with serve(Replies) as port:
+        service.url = f"http://127.0.0.1:{port}/v1"
         yield service
-    finally:
-        server.shutdown()
-        server.server_close()
