@@ -2,7 +2,7 @@
 
     python tests/bench/endpoint.py {llsflow|bare} [--rows 2000 --at-once 16]
 
-Both ask a stub in a process of its own by httpx, so many requests at once; `llsflow` also keeps each answer on disk as
+Both ask a stub in a process of its own by aiohttp, so many requests at once; `llsflow` also keeps each answer on disk as
 it comes, scores the rows and records the step in MLflow.
 """
 
@@ -94,16 +94,16 @@ def stub() -> Iterator[str]:
 
 async def bare(url: str, rows: int, at_once: int) -> float:
     """Return the seconds of the requests alone."""
-    import httpx
+    import aiohttp
 
-    limits = httpx.Limits(max_connections=at_once)
-    async with httpx.AsyncClient(base_url=url, limits=limits, trust_env=False, timeout=600) as client:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as client:
         numbers = iter(range(rows))
 
         async def worker() -> None:
             for number in numbers:
                 body = {"model": "m", "messages": [{"role": "user", "content": f"q{number}"}], "temperature": 0}
-                (await client.post("/chat/completions", json=body)).json()
+                async with client.post(f"{url}/chat/completions", json=body) as response:
+                    await response.json()
 
         began = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(at_once)))
