@@ -35,6 +35,8 @@ AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 REFUSED = frozenset({400, 413, 422})
 
 
+_JSON = json.JSONEncoder(separators=(",", ":"))
+
 pause = asyncio.sleep
 
 
@@ -215,7 +217,7 @@ class Channel:
 
     async def _post(self, client: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
         # redirects are not followed: they would take the key elsewhere
-        content = json.dumps(body, separators=(",", ":")).encode()
+        content = _JSON.encode(body).encode()
         return await client.post(self.endpoint.base_url + path, data=content, allow_redirects=False)
 
     def _failed(self, error: Exception) -> _Nothing:

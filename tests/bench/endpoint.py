@@ -1,9 +1,9 @@
-"""The evaluation step against an instant OpenAI-compatible stub, and a bare asyncio client, in rows per second.
+"""The evaluation step against an instant OpenAI-compatible stub, and bare asyncio clients, in rows per second.
 
-    python tests/bench/endpoint.py {llsflow|bare} [--rows 2000 --at-once 16]
+    python tests/bench/endpoint.py {llsflow|aiohttp|httpx} [--rows 2000 --at-once 16]
 
-Both ask a stub in a process of its own by aiohttp, so many requests at once; `llsflow` also keeps each answer on disk as
-it comes, scores the rows and records the step in MLflow.
+All ask a stub in a process of its own, so many requests at once; `llsflow`, which asks by aiohttp, also keeps each
+answer on disk as it comes, scores the rows and records the step in MLflow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,22 +92,43 @@ def stub() -> Iterator[str]:
             process.terminate()
 
 
-async def bare(url: str, rows: int, at_once: int) -> float:
+async def asked(ask: Callable[[Mapping[str, Any]], Awaitable[Any]], rows: int, at_once: int) -> float:
     """Return the seconds of the requests alone."""
+    numbers = iter(range(rows))
+
+    async def worker() -> None:
+        for number in numbers:
+            await ask({"model": "m", "messages": [{"role": "user", "content": f"q{number}"}], "temperature": 0})
+
+    began = time.perf_counter()
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return time.perf_counter() - began
+
+
+async def by_aiohttp(url: str, rows: int, at_once: int) -> float:
+    """Ask by the client that we use."""
     import aiohttp
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=at_once)) as client:
-        numbers = iter(range(rows))
 
-        async def worker() -> None:
-            for number in numbers:
-                body = {"model": "m", "messages": [{"role": "user", "content": f"q{number}"}], "temperature": 0}
-                async with client.post(f"{url}/chat/completions", json=body) as response:
-                    await response.json()
+        async def ask(body: Mapping[str, Any]) -> Any:
+            async with client.post(f"{url}/chat/completions", json=body) as response:
+                return await response.json()
 
-        began = time.perf_counter()
-        await asyncio.gather(*(worker() for _ in range(at_once)))
-        return time.perf_counter() - began
+        return await asked(ask, rows, at_once)
+
+
+async def by_httpx(url: str, rows: int, at_once: int) -> float:
+    """Ask by the client that OpenAI's own library uses."""
+    import httpx
+
+    limits = httpx.Limits(max_connections=at_once)
+    async with httpx.AsyncClient(base_url=url, limits=limits, trust_env=False, timeout=600) as client:
+
+        async def ask(body: Mapping[str, Any]) -> Any:
+            return (await client.post("/chat/completions", json=body)).json()
+
+        return await asked(ask, rows, at_once)
 
 
 def llsflow(url: str, rows: int, at_once: int) -> float:
@@ -139,7 +160,7 @@ def llsflow(url: str, rows: int, at_once: int) -> float:
 def main() -> None:
     """Measure one kind and print one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("llsflow", "bare", "stub"))
+    parser.add_argument("kind", choices=("llsflow", "aiohttp", "httpx", "stub"))
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--at-once", type=int, default=16)
     options = parser.parse_args()
@@ -147,11 +168,11 @@ def main() -> None:
         asyncio.run(serve())
         return
     with stub() as url:
-        seconds = (
-            asyncio.run(bare(url, options.rows, options.at_once))
-            if options.kind == "bare"
-            else llsflow(url, options.rows, options.at_once)
-        )
+        given = (url, options.rows, options.at_once)
+        if options.kind == "llsflow":
+            seconds = llsflow(*given)
+        else:
+            seconds = asyncio.run(by_aiohttp(*given) if options.kind == "aiohttp" else by_httpx(*given))
     print(json.dumps({"rate": options.rows / seconds, "seconds": round(seconds, 3)}))
 
 
