@@ -20,6 +20,8 @@ from llsflow.models.protocol import NOT_A_NUMBER, OUT_OF_MEMORY
 from llsflow.schema.models import Endpoint
 
 if TYPE_CHECKING:
+    import ssl
+
     import aiohttp
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 60.0
@@ -118,10 +120,20 @@ class Channel:
         return aiohttp.ClientSession(
             headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})},
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds),
-            connector=aiohttp.TCPConnector(limit=self.endpoint.at_once, keepalive_timeout=IDLE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=self.endpoint.at_once, keepalive_timeout=IDLE_SECONDS, ssl=self._authorities()
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=not is_here(urlsplit(self.endpoint.base_url).hostname or ""),
         )
+
+    def _authorities(self) -> ssl.SSLContext | bool:
+        """Return whose certificates are trusted: SSL_CERT_FILE's or SSL_CERT_DIR's, else certifi's, as in httpx."""
+        if not self.endpoint.base_url.startswith("https:"):
+            return True
+        import httpx
+
+        return httpx.create_ssl_context()
 
     async def ask(
         self, client: aiohttp.ClientSession, operation: Operation[T], body: Mapping[str, Any], called: str
@@ -286,8 +298,10 @@ def why_failed(error: Exception, seconds: float | None) -> str:
 
     if isinstance(error, TimeoutError):
         return "nothing came in time" if seconds is None else f"no answer within {seconds:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.errno:
-        return f"no connection to {error.host}:{error.port} ({os.strerror(error.errno)})"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"the host {error.host} is not known"
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(error, aiohttp.ClientSSLError):
+        return f"no connection to {error.host}:{error.port} ({os.strerror(error.errno or 0)})"
     return str(error) or type(error).__name__
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import subprocess
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from llsflow.errors import UnavailableError
-from llsflow.models.endpoint import ENDING_SECONDS, Channel, Unanswered
+from llsflow.models.endpoint import COMPLETION, ENDING_SECONDS, Channel, Unanswered
 from llsflow.schema.models import Endpoint
+from tests.http_server import Handler, serve
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = b'data: {"said": "yes"}\n\ndata: [DONE]\n\n'
@@ -116,11 +120,44 @@ def test_what_is_no_whole_answer_is_told(answer: bytes, told: str) -> None:
     assert b'{"said":"\\ud800 \\u00e9","stream":true}' in b"".join(asked)
 
 
-def test_an_endpoint_that_is_not_there() -> None:
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:9/v1", r"^no connection to 127\.0\.0\.1:9 \(Connection refused\)$"),
+        ("http://nowhere.invalid/v1", r"^the host nowhere\.invalid is not known$"),
+    ],
+)
+def test_an_endpoint_that_is_not_there(address: str, told: str) -> None:
     async def main() -> None:
-        channel = Channel(Endpoint(base_url="http://127.0.0.1:9/v1", retries=0))
+        channel = Channel(Endpoint(base_url=address, retries=0))
         async with channel.open() as client, channel.stream(client, {}, "it"):
             pass
 
-    with pytest.raises(Unanswered, match=r"^no connection to 127\.0\.0\.1:9 \(Connection refused\)$"):
+    with pytest.raises(Unanswered, match=told):
         asyncio.run(main())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_whose_certificate_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-keyout", str(key), "-out", str(certificate), "-nodes"]
+    named = ["-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*make, *named], check=True, capture_output=True)
+
+    class Yes(Handler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"choices": [{"message": {"content": "yes"}}]}')
+
+    async def answer(port: int) -> str:
+        channel = Channel(Endpoint(base_url=f"https://127.0.0.1:{port}/v1", retries=0))
+        async with channel.open() as client:
+            return (await channel.ask(client, COMPLETION, {}, "it")).text
+
+    with serve(Yes, certificate, key) as port:
+        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+        with pytest.raises(Unanswered, match="certificate verify failed"):
+            asyncio.run(answer(port))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        assert asyncio.run(answer(port)) == "yes"
