@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from llsflow.errors import ConfigError, Mistake
-from llsflow.schema.kinds import or_known
 from llsflow.schema.scoring import ScoringResult
 from llsflow.scorers.aggregate import AGGREGATIONS, aggregate
 from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, unscored
@@ -49,7 +49,10 @@ def find_scorer(scorer_id: str) -> Scorer:
         raise LookupError(str(error)) from error
     if own is not None:
         return own
-    raise LookupError(f"{scorer_id!r} is no scoring function{or_known(scorer_id, known_ids())}")
+    known = known_ids()
+    near = difflib.get_close_matches(scorer_id, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise LookupError(f"{scorer_id!r} is no scoring function: {hint}known are {', '.join(known)}")
 
 
 def outside_code(scorer_ids: Sequence[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import IO, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -155,13 +156,14 @@ class Sandbox:
         program, interpreter = ready
         request = {**vars(self._limits), "code": code, "packages": interpreter.packages, "threads": THREADS}
         request |= {"disk_bytes": DISK_BYTES, "files": FILES, "images": IMAGES, "image_bytes": IMAGE_BYTES}
-        process = await _start(program, interpreter)
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101, PT018 - for mypy
+        # every character of the output may be six in JSON
+        most = 6 * self._limits.output_bytes + IMAGES * IMAGE_BYTES * 4 // 3 + 100_000
+        process = _start(program, interpreter)
         try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            # every character of the output may be six in JSON
-            most = 6 * self._limits.output_bytes + IMAGES * IMAGE_BYTES * 4 // 3 + 100_000
-            told, error = await asyncio.gather(_at_most(process.stdout, most), _at_most(process.stderr, 10_000))
+            asking = _write(process.stdin, json.dumps(request).encode() + b"\n")
+            told, error, _ = await asyncio.gather(
+                _at_most(process.stdout, most), _at_most(process.stderr, 10_000), asking
+            )
         finally:
             await _end(process)
         try:
@@ -171,7 +173,11 @@ class Sandbox:
             raise ToolError(f"the sandbox failed: {why[-1] if why else 'it ended without an answer'}") from None
 
 
-async def _start(program: str, interpreter: _Interpreter) -> asyncio.subprocess.Process:
+def _start(program: str, interpreter: _Interpreter) -> subprocess.Popen[bytes]:
+    """Start a sandbox; not by the event loop: uvloop's child runs Python before it becomes the program.
+
+    That child is a copy of one thread among many, and what others held stays locked or half done in it.
+    """
     allowed = seccomp_filter()
     reading = -1
     if allowed is not None:
@@ -179,14 +185,17 @@ async def _start(program: str, interpreter: _Interpreter) -> asyncio.subprocess.
         os.write(writing, allowed)  # fits into the pipe
         os.close(writing)
     try:
-        return await asyncio.create_subprocess_exec(
-            *(program, *APART, *_mounts(interpreter), "--chdir", ENVIRONMENT["HOME"]),
-            *(word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)),
-            *(("--seccomp", str(reading)) if allowed is not None else ()),
-            *("--", str(interpreter.executable), "-I", "-S", "-B", "/driver.py"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
+        return subprocess.Popen(
+            [
+                *(program, *APART, *_mounts(interpreter), "--chdir", ENVIRONMENT["HOME"]),
+                *(word for name, value in ENVIRONMENT.items() for word in ("--setenv", name, value)),
+                *(("--seccomp", str(reading)) if allowed is not None else ()),
+                *("--", str(interpreter.executable), "-I", "-S", "-B", "/driver.py"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
             env={},
             cwd="/",
             pass_fds=(reading,) if allowed is not None else (),
@@ -196,27 +205,57 @@ async def _start(program: str, interpreter: _Interpreter) -> asyncio.subprocess.
             os.close(reading)
 
 
-async def _at_most(stream: asyncio.StreamReader, most: int) -> bytes:
-    """Return what a stream has until it ends, or until it has more than that."""
+async def _write(file: IO[bytes] | None, content: bytes) -> None:
+    """Write to a pipe, which stays open; one that nobody reads any longer takes nothing."""
+    assert file is not None  # noqa: S101 - for mypy
+    loop, number, free = asyncio.get_running_loop(), file.fileno(), asyncio.Event()
+    os.set_blocking(number, False)
+    loop.add_writer(number, free.set)
+    try:
+        while content:
+            await free.wait()
+            free.clear()
+            with contextlib.suppress(BlockingIOError):
+                content = content[os.write(number, content) :]
+    except BrokenPipeError:
+        pass
+    finally:
+        loop.remove_writer(number)
+
+
+async def _at_most(file: IO[bytes] | None, most: int) -> bytes:
+    """Return what a pipe has until it ends, or until it has more than that."""
+    assert file is not None  # noqa: S101 - for mypy
+    loop, number, there = asyncio.get_running_loop(), file.fileno(), asyncio.Event()
+    os.set_blocking(number, False)
+    loop.add_reader(number, there.set)
     content = bytearray()
-    while len(content) <= most and (piece := await stream.read(65536)):
-        content += piece
+    try:
+        while len(content) <= most:
+            await there.wait()
+            there.clear()
+            with contextlib.suppress(BlockingIOError):
+                piece = os.read(number, 65536)
+                if not piece:
+                    break
+                content += piece
+    finally:
+        loop.remove_reader(number)
     return bytes(content)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: subprocess.Popen[bytes]) -> None:
     """End a sandbox: process 1 in it goes when its input does, and all others with it, before bubblewrap does."""
-    assert process.stdin  # noqa: S101 - for mypy
-    process.stdin.close()
-    try:
-        async with asyncio.timeout(ENDING_SECONDS):
-            await process.communicate()
-    except TimeoutError:
-        process.kill()
-        await process.communicate()
-    except BaseException:
-        process.kill()
-        raise
+    with process:  # its pipes are closed, and it is waited for
+        try:
+            assert process.stdin  # noqa: S101 - for mypy
+            process.stdin.close()
+            await asyncio.to_thread(process.wait, ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        except BaseException:
+            process.kill()
+            raise
 
 
 async def _bubblewrap() -> str:

@@ -256,6 +256,6 @@ def test_a_compiled_experiment_is_the_same_but_for_absolute_paths(small: list[st
     assert compile_plan(experiment).experiment == experiment
 
 
-def test_unknscoring_code_are_refused(compiled: Compile) -> None:
+def test_scoring_functions_that_are_not_there_are_refused(compiled: Compile) -> None:
     with pytest.raises(DataError, match=r"benchmark.scoring_functions.0: 'basic::equal' is no scoring function: did"):
         compiled("benchmark.scoring_functions=[basic::equal]")
