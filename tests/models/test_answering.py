@@ -93,7 +93,7 @@ def test_a_reader_that_leaves_in_mid_stream_frees_its_place(
     endless = body("x", model="long", max_tokens=150_000, stream=True, temperature=1)
     with client.stream("POST", CHAT, json=endless) as response:
         first = next(response.iter_lines())
-        assert engine.health()["waiting"] == 1, (first, engine.health(), response.is_closed)
+        assert engine.health()["waiting"] == 1, f"{vars(engine.counts)} after {first}"
     until(lambda: engine.counts.dropped == 1)
     assert engine.health()["waiting"] == 0
 
