@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llsflow.api.errors import status_of, without_paths
+from llsflow.api.errors import HTTPError, status_of, without_paths
 from llsflow.errors import LlsflowError
 from llsflow.schema.base import Record
 
@@ -104,12 +104,19 @@ async def left(receive: Receive) -> None:
 
 
 async def whole(request: Request, events: AsyncIterator[T]) -> T | None:
-    """Return the last of the events; None: the client went away, and they were closed."""
+    """Return the last of the events; None: the client went away, and they were closed.
+
+    Raises:
+        HTTPError, LlsflowError: what failed.
+    """
 
     async def last() -> T | None:
         found = None
-        async for event in events:
-            found = event
+        try:
+            async for event in events:
+                found = event
+        except ValueError as error:  # the model refuses the request, which a stream tells as well
+            raise HTTPError(status_of(error), without_paths(str(error))) from error
         return found
 
     reading = asyncio.ensure_future(last())

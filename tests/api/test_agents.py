@@ -336,3 +336,13 @@ def test_a_model_that_fails_is_told_within_the_stream_and_the_turn_is_kept(serve
     assert [turn.error for turn in one.session.turns] == [f"endpoint {script.url} does not answer: out of order"] * 2
     one.say("hello")
     assert [message["content"] for message in script.sent[-1]["messages"]] == ["Be brief.", "hello"]
+
+
+def test_a_request_that_the_model_refuses_is_the_callers_to_mend(served: Served, script: Scripted) -> None:
+    ANSWERS["much"] = Answer("its prompt of 816 tokens: the model's context is 256", status=400)
+    one = talk(served, script)
+    *_, last = one.say("much", stream=True)
+    assert last.error["message"] == f"400: {ANSWERS['much'].text}"
+    with pytest.raises(BadRequestError, match="816 tokens: the model's context is 256"):
+        one.say("much")
+    assert [turn.error for turn in one.session.turns] == [ANSWERS["much"].text] * 2
