@@ -13,7 +13,8 @@ pytest.register_assert_rewrite("tests.training.fields")  # the cases assert outs
 os.environ.update({"DO_NOT_TRACK": "true", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_OFFLINE": "1"})
 # models this small lose more to threads that wait for each other than they gain
 os.environ["OMP_NUM_THREADS"] = "1"
-for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI"):
+# the programs that the tests start keep their compiled modules, as a user's do
+for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE"):
     os.environ.pop(name, None)
 
 
