@@ -116,10 +116,9 @@ class Channel:
         import aiohttp
 
         key = os.environ.get(self.endpoint.api_key_env) if self.endpoint.api_key_env else None
-        seconds = self.endpoint.timeout_seconds
         return aiohttp.ClientSession(
             headers={"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})},
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds),
+            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_seconds),
             connector=aiohttp.TCPConnector(
                 limit=self.endpoint.at_once, keepalive_timeout=IDLE_SECONDS, ssl=self._authorities()
             ),
@@ -200,8 +199,10 @@ class Channel:
     ) -> tuple[_Nothing, aiohttp.ClientResponse | None]:
         import aiohttp
 
+        seconds = self.endpoint.timeout_seconds
+        parts = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         try:
-            response = await self._post(client, COMPLETION.path, {**body, "stream": True})
+            response = await self._post(client, COMPLETION.path, {**body, "stream": True}, parts)
             if response.status == HTTPStatus.OK:
                 return _Nothing(""), response
             async with response:
@@ -227,10 +228,16 @@ class Channel:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return _Nothing(f"it answered with something that is no {operation.what}")
 
-    async def _post(self, client: aiohttp.ClientSession, path: str, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+    async def _post(
+        self,
+        client: aiohttp.ClientSession,
+        path: str,
+        body: Mapping[str, Any],
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> aiohttp.ClientResponse:
+        url, content = self.endpoint.base_url + path, _JSON.encode(body).encode()
         # redirects are not followed: they would take the key elsewhere
-        content = _JSON.encode(body).encode()
-        return await client.post(self.endpoint.base_url + path, data=content, allow_redirects=False)
+        return await client.post(url, data=content, allow_redirects=False, timeout=timeout or client.timeout)
 
     def _failed(self, error: Exception) -> _Nothing:
         return _Nothing(why_failed(error, self.endpoint.timeout_seconds))

@@ -36,7 +36,7 @@ class Endpoint(Record):
     api_key_env: Variable | None = None
     """Name of the environment variable that holds the key; the key itself stands in no file."""
     timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
-    """For a whole answer."""
+    """For a whole answer, each try; of one that is streamed: for the next part."""
     retries: NonNegativeInt = 5
     """Further tries of a request that was not answered, or with 429 or 5xx, later each time."""
     at_once: PositiveInt = 16

@@ -59,7 +59,7 @@ def test_a_client_that_goes_away_ends_the_turn_and_leaves_the_session(served: Se
     place = f"/v1alpha/agents/{one.agent_id}/session/{one.session_id}/turn"
     body = {"messages": [{"role": "user", "content": "slowly"}], "stream": True}
     with httpx.Client(base_url=served.url) as leaving, leaving.stream("POST", place, json=body) as answer:
-        next(answer.iter_lines())
+        next(answer.iter_lines())  # read no further: the connection closes
     try:
         sessions = served.services.store.sessions
         while (turn := sessions.turns(one.session_id)[0]).status == "running":

@@ -7,10 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from flows.stack import LocalPrefect
 from llsflow.errors import Stopped, StorageError, UnavailableError
 from llsflow.home import write_json
 from tests.flows.flow_program import wait_for
+from tests.http_server import Handler, serve
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -31,7 +29,7 @@ QUIET = {
 }
 
 
-class _AlwaysHealthy(BaseHTTPRequestHandler):
+class _AlwaysHealthy(Handler):
     """A Prefect server of somebody else, as far as its health can tell."""
 
     def do_GET(self) -> None:
@@ -40,22 +38,6 @@ class _AlwaysHealthy(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-
-    def log_message(self, *args: Any) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def strangers_server() -> Iterator[int]:
-    """Serve on a free port what looks like a healthy Prefect; yield the port."""
-    with HTTPServer(("127.0.0.1", 0), _AlwaysHealthy) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server.server_port
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 def listening_addresses(port: int) -> set[str]:
@@ -212,7 +194,7 @@ def test_what_we_set_ourselves_is_not_the_users_wish(served: Path, monkeypatch: 
 def test_waiting_can_be_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path))
     prefect = LocalPrefect()
-    with strangers_server() as port:
+    with serve(_AlwaysHealthy) as port:
         record_of(tmp_path, port, os.getpid(), started_at(os.getpid()) or "")
         with pytest.raises(Stopped):
             prefect.wait(stopping=lambda: True)
@@ -231,7 +213,7 @@ def test_a_healthy_server_of_somebody_else_is_not_ours(tmp_path: Path, monkeypat
     """Its process lives (this one), its port answers, but it says that its home is elsewhere."""
     monkeypatch.setenv("LLSFLOW_HOME", str(tmp_path))
     prefect = LocalPrefect()
-    with strangers_server() as port:
+    with serve(_AlwaysHealthy) as port:
         record_of(tmp_path, port, os.getpid(), started_at(os.getpid()) or "")
         with pytest.raises(UnavailableError, match=r"did not answer within 0 seconds; see .*server\.log"):
             prefect.wait(0.3)
@@ -297,7 +279,7 @@ def test_a_dead_server_whose_port_is_anothers_is_replaced_and_stop_leaves_nothin
     new_home: Callable[[str], Path],
 ) -> None:
     home = new_home("home with a space, a $dollar and ünïcode")
-    with strangers_server() as port:
+    with serve(_AlwaysHealthy) as port:
         record_of(home, port, 2**22 + 1, "a boot:1")
         prefect = LocalPrefect(port)
         prefect.start()

@@ -92,7 +92,8 @@ def test_a_reader_that_leaves_in_mid_stream_frees_its_place(
     (tmp_path / "conf" / "model" / "long.yaml").write_text(yaml.safe_dump(long))
     endless = body("x", model="long", max_tokens=150_000, stream=True, temperature=1)
     with client.stream("POST", CHAT, json=endless) as response:
-        first = next(response.iter_lines())
+        lines = response.iter_lines()  # kept: with the last reader of it the connection closes
+        first = next(lines)
         assert engine.health()["waiting"] == 1, f"{vars(engine.counts)} after {first}"
     until(lambda: engine.counts.dropped == 1)
     assert engine.health()["waiting"] == 0

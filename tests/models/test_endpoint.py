@@ -120,6 +120,36 @@ def test_what_is_no_whole_answer_is_told(answer: bytes, told: str) -> None:
     assert b'{"said":"\\ud800 \\u00e9","stream":true}' in b"".join(asked)
 
 
+class _Trickles(asyncio.Protocol):
+    """Answers with a space every 50 ms, and never with more."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.endswith(b"}"):
+            self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+            self._next()
+
+    def _next(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(b" ")
+            asyncio.get_running_loop().call_later(0.05, self._next)
+
+
+def test_the_time_is_for_a_whole_answer() -> None:
+    async def main() -> None:
+        async with await asyncio.get_running_loop().create_server(_Trickles, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            channel = Channel(Endpoint(base_url=url, retries=0, timeout_seconds=0.3))
+            async with channel.open() as client:
+                await channel.ask(client, COMPLETION, {}, "it")
+
+    with pytest.raises(Unanswered, match=r"^no answer within 0\.3 s$"):
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("address", "told"),
     [

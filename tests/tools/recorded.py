@@ -71,12 +71,6 @@ def recorded(reply: Reply | Callable[[Asked], Reply]) -> Iterator[Recorded]:
 
         do_GET = do_POST = answer
 
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except ConnectionError:  # who asked went away in the middle of an answer
-                self.close_connection = True
-
     with serve(Replies) as port:
         service.url = f"http://127.0.0.1:{port}/v1"
         yield service
