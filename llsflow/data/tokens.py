@@ -8,14 +8,13 @@ from __future__ import annotations
 import itertools
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llsflow import home
 from llsflow.data import preference_row, training_row
 from llsflow.data.conversation import Conversation, Row
 from llsflow.data.files import NumberedRow
@@ -265,11 +264,6 @@ def _preflight(facts: TokenFacts, name: str, settings: TokenSettings) -> None:
             "Set train_on_input: true if that is meant, or another model.chat_template"
         )
         raise DataError([Mistake(name, message)])
-
-
-def write_facts(facts: TokenFacts, path: Path) -> None:
-    """Write the facts as JSON."""
-    home.write_json(path, asdict(facts))
 
 
 def preview(table: TokenTable, row: int, tokenizer: Any) -> list[dict[str, Any]]:

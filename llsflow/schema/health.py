@@ -15,8 +15,6 @@ class PartState(StrEnum):
     OK = "ok"
     STARTING = "starting"
     DOWN = "down"
-    OFF = "off"
-    """Not asked for."""
 
 
 class HealthPart(Record):
