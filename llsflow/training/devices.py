@@ -1,18 +1,15 @@
 """Training on several devices of this machine: this process takes the first, others, started here, the rest.
 
-Every process trains the same way with its rank; only the first writes and tells. Run as a module, this is one of the
-others: it takes its inputs from standard input, and ends when the first process does.
+Every process trains the same way with its rank; only the first writes and tells.
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +25,8 @@ from llsflow.training.inputs import FitInputs
 from llsflow.training.sharding import ShardedStrategy
 
 HOST = "127.0.0.1"
+OTHER = "llsflow.training.other_device"
+"""The program of the other devices' processes."""
 PATIENCE_SECONDS = 30.0
 """How long the other devices may take to end once the first has."""
 
@@ -162,7 +161,7 @@ class _Other:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
+                [sys.executable, "-m", OTHER],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -196,30 +195,3 @@ class _Other:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-
-
-def main() -> None:
-    """Train as one of the other devices."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    device, inputs, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
-    from llsflow.errors import Stopped
-    from llsflow.training.fit import train_as
-    from llsflow.training.inputs import FitHooks
-
-    try:
-        train_as(device, inputs, folder, FitHooks())
-    except Stopped:
-        pass
-    except LlsflowError as error:
-        sys.exit(str(error))
-
-
-def _end_with_the_first() -> None:
-    os.read(0, 1)  # not the buffered reader: its lock, held at the end of the program, would be fatal
-    os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

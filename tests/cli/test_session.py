@@ -109,7 +109,7 @@ def helpers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(process.pid).children(recursive=True)
-        if any(name in " ".join(child.cmdline()) for name in ("multiprocessing", "llsflow.training.devices"))
+        if any(name in " ".join(child.cmdline()) for name in ("multiprocessing", "llsflow.training.other_device"))
     ]
 
 

@@ -73,7 +73,7 @@ def test_rows_that_break_the_loss_are_named_on_whichever_device_they_are(tiny_fo
 def test_another_device_that_fails_is_told(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def kill_the_other(report: Any, total: int) -> None:
         for child in psutil.Process().children():
-            if "llsflow.training.devices" in child.cmdline():
+            if "llsflow.training.other_device" in child.cmdline():
                 child.kill()
 
     with pytest.raises(TrainingError, match=r"device 1 failed: it ended with status -9"):
