@@ -7,6 +7,8 @@ import os
 import signal
 from uuid import UUID
 
+from llsflow.garbage import look_seldom
+
 from .ending import ENDING
 from .launch import adopt_orphans, end_with
 from .ledger import Ledger
@@ -20,6 +22,7 @@ WORKER = "LLSFLOW_WORKER_PID"
 
 def main() -> None:
     """Run the flow run that PREFECT__FLOW_RUN_ID names."""
+    look_seldom()
     with contextlib.suppress(PermissionError):  # it leads a session already
         os.setsid()
     if worker := os.environ.pop(WORKER, None):

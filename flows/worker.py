@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import LlsflowError, UnavailableError
+from llsflow.garbage import look_seldom
 from llsflow.home import home, write_aside
 
 from . import provision
@@ -47,6 +48,7 @@ _RETRY_SECONDS = 1.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Work until SIGTERM or Ctrl-C; return the exit code."""
+    look_seldom()
     options = _parse(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s - %(message)s")
     # Of every request that httpx makes it would tell, twice a second.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llsflow.cli.parser import parse
 from llsflow.errors import ConfigError, LlsflowError, MistakesError
+from llsflow.garbage import look_seldom
 
 QUIET_LIBRARIES = {
     "DO_NOT_TRACK": "true",
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 could not, 2 wrong configuration, 130 stopped."""
     for name, value in QUIET_LIBRARIES.items():
         os.environ.setdefault(name, value)
+    look_seldom()
     options = parse(sys.argv[1:] if arguments is None else arguments)
     handler = _log_to_terminal(verbose=getattr(options, "verbose", False))
     try:

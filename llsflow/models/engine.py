@@ -27,6 +27,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from llsflow.errors import LlsflowError, NotFoundError
+from llsflow.garbage import look_seldom
 from llsflow.models.answering import answered, embedded, failure, ranked, streamed, ticket_of
 from llsflow.models.catalogue import find_model, known_models, ready_folder
 from llsflow.models.protocol import ChatRequest, CompletionRequest, EmbeddingRequest, RankingRequest, read_request
@@ -169,6 +170,7 @@ def listen(port: int) -> socket.socket:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Serve until SIGTERM."""
+    look_seldom()
     parser = argparse.ArgumentParser(prog="python -m llsflow.models.engine", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0: any that is free")
     parser.add_argument("--device", default="auto", help="cpu, cuda, mps, or auto: the best there is")

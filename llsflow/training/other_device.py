@@ -12,12 +12,14 @@ import sys
 import threading
 
 from llsflow.errors import LlsflowError, Stopped
+from llsflow.garbage import look_seldom
 from llsflow.training.fit import train_as
 from llsflow.training.inputs import FitHooks
 
 
 def main() -> None:
     """Train as one of the other devices."""
+    look_seldom()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     device, inputs, folder = pickle.load(sys.stdin.buffer)  # noqa: S301 - from the process that started this one
