@@ -18,6 +18,7 @@ from llsflow.schema.agents import (
     StepType,
     ToolExecutionStep,
 )
+from llsflow.schema.inference import CompletionMessage
 from llsflow.schema.traces import SpanKind, TokenCounts, TraceSpan, TurnTrace
 from llsflow.store import StoredTurn
 
@@ -95,7 +96,7 @@ def trace_of(turn: EndedTurn) -> TurnTrace:
         started=turn.started_at,
         ended=turn.ended_at,
         messages=turn.messages,
-        output=turn.output,
+        output=turn.output and _message(CompletionMessage.model_validate(turn.output)),
         tokens=sum(counts[1:], counts[0]) if counts else None,
         error=turn.error,
         spans=tuple(span for step in steps for span in _spans(turn, step)),
@@ -110,7 +111,7 @@ def _spans(turn: EndedTurn, step: Step) -> Iterator[TraceSpan]:
             kind=SpanKind.MODEL,
             name=turn.model,
             inputs=turn.given.get(step.step_id),
-            outputs={"choices": [{"message": _message(step)}]},
+            outputs={"choices": [{"message": _message(step.model_response)}]},
             tokens=TokenCounts.of_usage(step.usage or {}),
             **times,
         )
@@ -131,8 +132,8 @@ def _spans(turn: EndedTurn, step: Step) -> Iterator[TraceSpan]:
         yield TraceSpan(kind=SpanKind.RETRIEVAL, name=step.vector_db_ids, outputs=step.inserted_context, **times)
 
 
-def _message(step: InferenceStep) -> dict[str, Any]:
-    said = step.model_response
+def _message(said: CompletionMessage) -> dict[str, Any]:
+    """Return what a model said as a message of OpenAI's protocol."""
     calls = [
         {"id": call.call_id, "type": "function", "function": {"name": str(call.tool_name), "arguments": call.arguments}}
         for call in said.tool_calls or ()

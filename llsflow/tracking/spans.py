@@ -75,11 +75,13 @@ def _info(trace: TurnTrace, experiment_id: str) -> Any:
 def _spans(trace: TurnTrace) -> Iterator[Any]:
     """Yield the spans of a turn: its own, and those below it."""
     trace_id, root = _trace_id(trace), _bytes("root", 8)
+    # as a request and its answer in OpenAI's protocol, which MLflow's page shows as a conversation
     asked = {"messages": trace.messages} if isinstance(trace.messages, list) else trace.messages
+    said = {"choices": [{"message": trace.output}]} if isinstance(trace.output, dict) else trace.output
     attributes = {
         "mlflow.spanType": "AGENT",
         "mlflow.spanInputs": asked,
-        "mlflow.spanOutputs": trace.output,
+        "mlflow.spanOutputs": said,
     }
     yield _span(trace_id, root, b"", trace, attributes)
     yield from _below(trace_id, root, trace.spans)

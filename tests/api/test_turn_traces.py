@@ -46,6 +46,7 @@ def test_a_turn_is_a_trace_with_a_span_for_each_step(served: Served, script: Scr
     assert trace.info.token_usage == {"input_tokens": 4, "output_tokens": 6, "total_tokens": 10}
     root = next(span for span in trace.data.spans if span.parent_id is None)
     assert (root.name, root.span_type) == ("reckoner", "AGENT")
+    assert root.outputs == {"choices": [{"message": {"role": "assistant", "content": "it is 42"}}]}
     below = sorted((span for span in trace.data.spans if span is not root), key=lambda span: span.start_time_ns)
     assert {span.parent_id for span in below} == {root.span_id}
     assert [(span.span_type, span.name) for span in below] == [
