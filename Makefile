@@ -12,7 +12,8 @@ quickstart: $(READY)  ## fine-tune and evaluate a tiny model, start to end
 	$(BIN)/llsflow run quickstart
 
 test: $(READY)  ## the fast suite, a file of tests to each core
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	@# files in their order: by default those of few tests, the longest, would come last and alone
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 slow: $(READY)  ## everything: real trainings, servers, a browser
 	$(BIN)/pytest -m 'not gpu'
