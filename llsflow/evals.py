@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llsflow.data import evaluation_row
-from llsflow.data.conversation import Conversation, Message
+from llsflow.data.conversation import Conversation, Message, Messages, said
+from llsflow.data.problems import grouped
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.experiment import Loc
 from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
@@ -57,9 +58,7 @@ def questions(
             asked.append(_question(row, scorers, system_message))
         except ValueError as error:
             mistakes.append(Mistake(f"evaluation row {number}", str(error)))
-    if len(mistakes) > _MISTAKES_TOLD:
-        rest = Mistake("", f"and {len(mistakes) - _MISTAKES_TOLD} more rows that cannot be used")
-        mistakes = [*mistakes[:_MISTAKES_TOLD], rest]
+    mistakes = grouped(mistakes, _MISTAKES_TOLD)
     if not mistakes and not asked:
         mistakes = [Mistake("evaluation", "found no rows, needs at least one: look at the benchmark's data set")]
     if mistakes:
@@ -131,7 +130,7 @@ def evaluate_each(
     if asked:
         generations |= answer({place: question.conversation for place, question in asked.items()})
     in_order = [dict(generations[place]) for place in range(len(rows))]
-    every = [asked.get(place, Question([], None)) for place in range(len(rows))]
+    every = [asked.get(place, Question(Conversation([]), None)) for place in range(len(rows))]
     return EvaluateResponse(
         generations=in_order, scores=score_generations(every, in_order, scoring_functions, params, ask)
     )
@@ -242,24 +241,24 @@ def check_columns(row: Row, scoring_functions: Sequence[str]) -> None:
 
 
 def _question(row: Row, scorers: Sequence[Scorer], system_message: str | None) -> Question:
-    before: Conversation = [] if system_message is None else [Message(role="system", content=system_message)]
+    before: Messages = [] if system_message is None else [Message(role="system", content=system_message)]
     conversation, expected = evaluation_row(row)
     read = {column for scorer in scorers for column in (*scorer.columns, *scorer.optional_columns)}
     columns = {column: row[column] for column in read if column != EXPECTED and column in row}
     if QUESTION in read:
-        columns[QUESTION] = row.get(QUESTION) or _asked(conversation)
+        columns[QUESTION] = row.get(QUESTION) or _asked(conversation.messages)
     whole = {**columns, EXPECTED: expected}
     lacking = [f"{scorer.id} needs {_named(lacks)}" for scorer in scorers if (lacks := scorer.lacks(whole))]
     if lacking:
         raise ValueError(f"columns are {', '.join(map(str, row))}: {'; '.join(lacking)}: absent or null here")
-    return Question([*before, *conversation], expected, row.get("weight"), columns)
+    return Question(conversation.after(before), expected, row.get("weight"), columns)
 
 
-def _asked(conversation: Conversation) -> str:
+def _asked(messages: Messages) -> str:
     """Return what a conversation asks, for a judge to read: a single message as it is, of several who says what."""
-    if len(conversation) == 1:
-        return str(conversation[0]["content"])
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in conversation)
+    if len(messages) == 1:
+        return said(messages[0])
+    return "\n\n".join(f"{message['role']}: {said(message)}" for message in messages)
 
 
 def _named(columns: Sequence[str]) -> str:

@@ -41,7 +41,7 @@ def never(conversations: list[Conversation]) -> list[str]:
 def test_every_form_of_row_keeps_its_turns_in_order() -> None:
     model = Scripted("4", "no", "yo", "c")
     response = evaluate(ROWS, model, ["basic::equality"])
-    assert model.asked == [
+    assert [conversation.messages for conversation in model.asked] == [
         [{"role": "user", "content": "2 + 2?"}],
         [S, U, A, U],
         [U],
@@ -56,8 +56,8 @@ def test_every_form_of_row_keeps_its_turns_in_order() -> None:
 
 def test_the_system_message_stands_before_each_rows_own() -> None:
     asked = questions(ROWS, system_message="Short.")
-    assert all(question.conversation[0] == {"role": "system", "content": "Short."} for question in asked)
-    assert asked[1].conversation[1:] == [S, U, A, U]
+    assert all(question.conversation.messages[0] == {"role": "system", "content": "Short."} for question in asked)
+    assert asked[1].conversation.messages[1:] == [S, U, A, U]
     assert "messages" in ROWS[1]
     assert ROWS[1]["messages"][0] == S, "the row itself was changed"
 
@@ -80,8 +80,8 @@ def test_rows_that_cannot_be_used_are_told_together_with_their_numbers() -> None
 def test_very_many_bad_rows_are_counted_not_listed() -> None:
     with pytest.raises(DataError) as told:
         questions([{}] * 1000)
-    assert len(told.value.mistakes) == 21
-    assert "980 more" in str(told.value)
+    assert len(told.value.mistakes) == 1
+    assert "(the same in 999 more rows: 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, …)" in str(told.value)
 
 
 def test_no_rows_is_a_mistake() -> None:
@@ -124,7 +124,7 @@ def test_a_bad_row_is_told_in_its_place_and_sinks_no_other() -> None:
         why = "its prompt of 900 tokens: the model's context is 512"
         return {
             place: {"generated_answer": None, "error": why}
-            if "refused" in conversation[-1]["content"]
+            if "refused" in conversation.messages[-1]["content"]
             else {"generated_answer": "4"}
             for place, conversation in conversations.items()
         }
@@ -138,7 +138,7 @@ def test_a_bad_row_is_told_in_its_place_and_sinks_no_other() -> None:
         system_message="Short.",
     )
     assert sorted(asked) == [0, 2, 3]
-    assert asked[0] == [{"role": "system", "content": "Short."}, {"role": "user", "content": "2 + 2?"}]
+    assert asked[0].messages == [{"role": "system", "content": "Short."}, {"role": "user", "content": "2 + 2?"}]
     first, unread, refused, last = response.generations
     assert (first, last) == ({"generated_answer": "4"}, {"generated_answer": "4"})
     assert (unread["generated_answer"], refused["generated_answer"]) == (None, None)

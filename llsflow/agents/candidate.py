@@ -97,7 +97,7 @@ class AgentCandidateAnswers:
 
     async def _turn(self, place: int, said: Conversation) -> tuple[Generation, UnavailableError | None]:
         """Return what the agent answers; and why it did not, where that may not be this row's fault."""
-        prompt = json.dumps(said, ensure_ascii=False)
+        prompt = json.dumps(said.messages, ensure_ascii=False)
         try:
             earlier, asked = _turns(said)
         except ValueError as error:
@@ -186,8 +186,14 @@ def _turns(said: Conversation) -> tuple[list[StoredTurn], list[dict[str, Any]]]:
     """
     earlier: list[StoredTurn] = []
     asked: list[dict[str, Any]] = []
-    for message in said:
-        role, content = message["role"], message["content"]
+    if said.tools or said.documents or said.template_kwargs:
+        raise ValueError(
+            "tools, documents and chat_template_kwargs of a row are for models: an agent has its own tools"
+        )
+    for message in said.messages:
+        if "tool_calls" in message:
+            raise ValueError("a call cannot be said to an agent here: it makes its own calls")
+        role, content = message["role"], message.get("content", "")
         if role == "user":
             asked.append({"role": "user", "content": content})
         elif role == "assistant" and asked:

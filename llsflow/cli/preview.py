@@ -75,7 +75,7 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
 
 
 def _tokenizer(plan: Plan, step: Step) -> Any:
-    from llsflow.models.load import load_tokenizer, template_text
+    from llsflow.models.load import load_tokenizer, template_text, use_template_settings
 
     init, given = plan.experiment.model.init, step.locations["tokenizer"]
     if init is None:
@@ -85,6 +85,7 @@ def _tokenizer(plan: Plan, step: Step) -> Any:
     tokenizer = tokenizer_of(init)
     if given["chat_template"] is not None:
         tokenizer.chat_template = template_text(given["chat_template"])
+    use_template_settings(tokenizer, given["chat_template_kwargs"], given["template_date"])
     return tokenizer
 
 

@@ -1,6 +1,6 @@
 """Rows become conversations, conversations become token ids with a loss mask.
 
-One file per row format; a row is read by the first format whose columns it has.
+One file per family of row formats; a row is read by the first format whose columns it has.
 """
 
 from __future__ import annotations
@@ -8,22 +8,27 @@ from __future__ import annotations
 from llsflow.data.conversation import Conversation, Row, RowFormat
 from llsflow.data.messages import CHAT_EXPECTED, CHAT_ONLY, MESSAGES, MESSAGES_ANSWER, MESSAGES_ONLY
 from llsflow.data.pairs import (
+    ALPACA,
     INPUT_EXPECTED,
     INPUT_ONLY,
     PROMPT_COMPLETION,
     PROMPT_ONLY,
     QUESTION_ANSWER,
     QUESTION_ONLY,
+    TEXT,
 )
 from llsflow.data.preferences import PREFERENCES, Preference, preference
 from llsflow.data.ranked import RANKED
+from llsflow.data.sharegpt import SHAREGPT
 from llsflow.schema.datasets import DatasetPurpose
 
 UNANSWERED = (CHAT_ONLY, QUESTION_ONLY, PROMPT_ONLY, INPUT_ONLY)
 """Questions without an expected answer, for scoring functions that read other columns."""
 
 FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {
-    DatasetPurpose.POST_TRAINING_MESSAGES: (MESSAGES, PROMPT_COMPLETION, QUESTION_ANSWER, PREFERENCES),
+    DatasetPurpose.POST_TRAINING_MESSAGES: (
+        *(MESSAGES, SHAREGPT, PROMPT_COMPLETION, QUESTION_ANSWER, ALPACA, PREFERENCES, TEXT),
+    ),
     DatasetPurpose.EVAL_QUESTION_ANSWER: (QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, *UNANSWERED),
     DatasetPurpose.EVAL_MESSAGES_ANSWER: (MESSAGES_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES_ONLY, *UNANSWERED),
     DatasetPurpose.EVAL_RERANK: (RANKED,),
@@ -31,32 +36,46 @@ FORMATS: dict[DatasetPurpose, tuple[RowFormat, ...]] = {
 """The row formats of each purpose, the most specific first."""
 
 ASKED = (
-    *(MESSAGES_ANSWER, QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES, PROMPT_COMPLETION, PREFERENCES),
-    RANKED,
+    *(MESSAGES_ANSWER, QUESTION_ANSWER, CHAT_EXPECTED, INPUT_EXPECTED, MESSAGES, SHAREGPT, PROMPT_COMPLETION, ALPACA),
+    *(PREFERENCES, RANKED),
     *UNANSWERED,
 )
 """The row formats that can be evaluated, those made for it first."""
 
 
 def row_format(row: Row, purpose: DatasetPurpose) -> RowFormat:
-    """Return the format that reads this row.
+    """Return the format that reads this row; a column that is null is not there.
 
     Raises:
         ValueError: the row has the columns of none of the purpose's formats.
     """
-    for candidate in FORMATS[purpose]:
-        if candidate.fits(row):
-            return candidate
     formats = FORMATS[purpose]
-    allowed = " or ".join("+".join(candidate.columns) for candidate in formats if candidate.answered)
-    if alone := [candidate.columns[0] for candidate in formats if not candidate.answered]:
-        allowed += f"; or, without an answer, one of {', '.join(alone)} beside columns for a scoring function"
-    found = ", ".join(map(str, row)) or "none"
-    raise ValueError(f"columns are {found}: purpose {purpose} takes {allowed}")
+    if known := _reading(row, formats):
+        return known
+    allowed = " or ".join("+".join(known.columns) for known in formats if known.answered)
+    if alone := [known.columns[0] for known in formats if not known.answered]:
+        allowed += f"; or, without an answer, one of {', '.join(alone)}"
+    columns = ", ".join(f"{column} (null)" if value is None else str(column) for column, value in row.items())
+    wanted = formats[0].columns if purpose is not DatasetPurpose.POST_TRAINING_MESSAGES else PROMPT_COMPLETION.columns
+    renamed = ", ".join(f"{column}: YOUR_COLUMN" for column in wanted)
+    raise ValueError(
+        f"columns are {columns or 'none'}: purpose {purpose} takes {allowed}. "
+        f"Columns with other names: dataset.columns='{{{renamed}}}'"
+    )
 
 
-def training_row(row: Row) -> Conversation:
-    """Return the conversation that a training row holds, with the answer last.
+def _reading(row: Row, formats: tuple[RowFormat, ...]) -> RowFormat | None:
+    present = frozenset(column for column, value in row.items() if value is not None)
+    return next((known for known in formats if known.fits(present)), None)
+
+
+def unread_columns(row: Row, known: RowFormat) -> list[str]:
+    """Return the columns of a training row that its format does not read."""
+    return [column for column, value in row.items() if value is not None and column not in known.reads]
+
+
+def training_row(row: Row) -> Conversation | str:
+    """Return what a training row holds: a conversation with the answer last, or a plain text.
 
     Raises:
         ValueError: the row cannot be used, and why.
@@ -84,7 +103,5 @@ def evaluation_row(row: Row) -> tuple[Conversation, str | None]:
     Raises:
         ValueError: the row cannot be used, and why.
     """
-    for known in ASKED:
-        if known.fits(row):
-            return known.question(row)
-    return row_format(row, DatasetPurpose.EVAL_QUESTION_ANSWER).question(row)
+    known = _reading(row, ASKED)
+    return (known or row_format(row, DatasetPurpose.EVAL_QUESTION_ANSWER)).question(row)

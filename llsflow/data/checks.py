@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from llsflow.data import row_format
 from llsflow.data.conversation import Row
+from llsflow.data.problems import grouped
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import DatasetPurpose
 from llsflow.store import Batch, encode_row
@@ -40,9 +41,8 @@ class RowCheck:
             self.problems.append(Mistake(where, str(error)))
             return 0
         self.lines.append(line)
-        self.turns += len(conversation)
-        for turn in conversation:
-            self.characters += len(turn["content"])
+        self.turns += len(conversation.messages)
+        self.characters += conversation.characters
         return len(line)
 
     def batch(self) -> Batch:
@@ -63,10 +63,10 @@ class RowCheck:
             DataError: rows that cannot be used.
         """
         if self.full:
-            rest = Mistake("", "and more rows like these: reading stopped there")
-            raise DataError([*self.problems[:MAX_TOLD], rest])
+            rest = Mistake("", "and perhaps more rows like these: reading stopped there")
+            raise DataError([*grouped(self.problems, MAX_TOLD), rest])
         if self.problems:
-            raise DataError(self.problems)
+            raise DataError(grouped(self.problems, MAX_TOLD))
 
     def _begin(self, trains: bool) -> None:
         if self.trains is not None:

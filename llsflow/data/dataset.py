@@ -5,18 +5,23 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llsflow import home
 from llsflow.config import resolve_conf_uri
-from llsflow.data import row_format, stored
-from llsflow.data.conversation import Conversation
+from llsflow.data import row_format, stored, unread_columns
+from llsflow.data.conversation import Conversation, Messages, said
 from llsflow.data.files import NumberedRow, kind_of, read_rows
 from llsflow.data.messages import MESSAGES
+from llsflow.data.pairs import TEXT
 from llsflow.data.preferences import PREFERENCES
+from llsflow.data.problems import grouped
+from llsflow.data.sharegpt import SHAREGPT
+from llsflow.data.values import renamed
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.store import EMPTY, StoredDataset, chain, encode_row
@@ -29,7 +34,10 @@ WORTH_TELLING_BYTES = 20_000_000
 
 logger = logging.getLogger("llsflow")
 
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
+
+_MAY_ASK = (MESSAGES, SHAREGPT)
+"""Formats of training rows whose last turn may be no answer that a benchmark can compare."""
 
 _CHAINED_ROWS = 1000
 """Rows whose digest is computed together."""
@@ -52,6 +60,8 @@ class DatasetFacts:
     """How many of the rows are preferences between two answers."""
     unanswered: int | None = None
     """How many of the rows expect no certain answer; None: not known without reading them."""
+    unread: dict[str, int] = field(default_factory=dict)
+    """Columns of training rows that nothing reads, with how many rows have them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,18 @@ class DatasetSource:
         return home.digest(self.config.rows)
 
     def read(self, problems: list[Mistake]) -> Iterator[NumberedRow]:
-        """Yield every row that can be read; the others go to `problems`."""
+        """Yield every row that can be read, its columns renamed as `columns` says; the others go to `problems`."""
+        columns = self.config.columns
+        if not columns:
+            yield from self._read(problems)
+            return
+        for number, row in self._read(problems):
+            try:
+                yield number, renamed(row, columns)
+            except ValueError as error:
+                problems.append(Mistake(f"{self.name}:{number}", str(error)))
+
+    def _read(self, problems: list[Mistake]) -> Iterator[NumberedRow]:
         if self.path is not None:
             yield from read_rows(self.path, problems)
         elif address := self._address:
@@ -139,7 +160,8 @@ def inspect(source: DatasetSource) -> DatasetFacts:
     """
     if (known_rows := _facts_of_stored(source)) is not None:
         return known_rows
-    settings = [source.fingerprint(), source.config.purpose, source.config.hold_out, _CACHE_VERSION]
+    config = source.config
+    settings = [source.fingerprint(), config.purpose, config.hold_out, dict(config.columns), _CACHE_VERSION]
     cache = home.home() / "cache" / "datasets" / f"{home.digest(settings)[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return DatasetFacts(**known)
@@ -154,7 +176,7 @@ def inspect(source: DatasetSource) -> DatasetFacts:
 def _facts_of_stored(source: DatasetSource) -> DatasetFacts | None:
     """Return what the store's record says of all rows of a registered data set; None: the rows must be read."""
     config = source.config
-    if config.hold_out or not (config.uri or "").startswith(stored.SCHEME):
+    if config.hold_out or config.columns or not (config.uri or "").startswith(stored.SCHEME):
         return None
     address, record = stored.find(str(config.uri))
     if address.rows != record.num_rows or record.purpose != config.purpose or not record.num_rows:
@@ -182,6 +204,8 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
     problems: list[Mistake] = []
     rows = characters = turns = preferences = unanswered = 0
     prompts: list[int] = []
+    unread: Counter[str] = Counter()
+    trains = source.config.purpose is DatasetPurpose.POST_TRAINING_MESSAGES
     digest, lines = EMPTY, []
     for number, row in source.read(problems):
         try:
@@ -193,9 +217,11 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
             continue
         rows += 1
         preferences += form is PREFERENCES
-        unanswered += not form.answered or (form is MESSAGES and conversation[-1]["role"] != "assistant")
-        turns += len(conversation)
-        characters += sum(len(turn["content"]) for turn in conversation)
+        unanswered += not form.answered or form is TEXT or (form in _MAY_ASK and not _answers(conversation))
+        turns += len(conversation.messages)
+        characters += conversation.characters
+        if trains:
+            unread.update(unread_columns(row, form))
         if source.config.hold_out:
             prompts.append(prompt_hash(form.prompt(row)))
         if len(lines) == _CHAINED_ROWS:
@@ -211,7 +237,14 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
         digest=chain(digest, lines),
         preferences=preferences,
         unanswered=unanswered,
+        unread=dict(unread),
     )
+
+
+def _answers(conversation: Conversation) -> bool:
+    """Return whether the last turn is an answer in text, which a benchmark can compare."""
+    last = conversation.messages[-1]
+    return last["role"] == "assistant" and "tool_calls" not in last
 
 
 def _held_out_rows(source: DatasetSource, prompts: list[int]) -> int:
@@ -224,9 +257,7 @@ def _held_out_rows(source: DatasetSource, prompts: list[int]) -> int:
 
 def _refuse(problems: list[Mistake]) -> None:
     if problems:
-        rest = len(problems) - MAX_TOLD
-        more = [Mistake("", f"and {rest} more rows like these")] if rest > 0 else []
-        raise DataError(problems[:MAX_TOLD] + more)
+        raise DataError(grouped(problems, MAX_TOLD))
 
 
 def rows_of(source: DatasetSource, dataset_id: str) -> list[NumberedRow]:
@@ -256,9 +287,9 @@ def _prompt_hashes(source: DatasetSource, rows: list[NumberedRow]) -> list[int]:
     return [prompt_hash(row_format(row, source.config.purpose).prompt(row)) for _, row in rows]
 
 
-def prompt_hash(conversation: Conversation) -> int:
+def prompt_hash(messages: Messages) -> int:
     """Return 64 bits of the sha256 of a prompt, blind to the amount of white space."""
-    text = "\x00".join(f"{turn['role']}\x01{' '.join(str(turn['content']).split())}" for turn in conversation)
+    text = "\x00".join(f"{turn['role']}\x01{' '.join(said(turn).split())}" for turn in messages)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
@@ -275,7 +306,10 @@ def overlap(training: tuple[DatasetSource, str], other: tuple[DatasetSource, str
 
     Each side is a data set and the id under which its rows are used. The answer is kept until a content changes.
     """
-    settings = [[source.fingerprint(), name, source.config.hold_out] for source, name in (training, other)]
+    settings = [
+        [source.fingerprint(), name, source.config.hold_out, dict(source.config.columns)]
+        for source, name in (training, other)
+    ]
     cache = home.home() / "cache" / "overlaps" / f"{home.digest([settings, _CACHE_VERSION])[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return [(number, trained) for number, trained in known]

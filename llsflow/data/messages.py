@@ -2,80 +2,82 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
-from llsflow.data.conversation import Conversation, Row, RowFormat, messages_of, text_of, unanswered
+from llsflow.data.conversation import Message, Messages, Row, RowFormat, assistant, messages_of, text_of, unanswered
+from llsflow.data.pairs import refuse_label
 
 
-def training(row: Row) -> Conversation:
-    """Return the conversation, which must hold an assistant turn with text.
+def learnable(conversation: Messages, column: str) -> Messages:
+    """Return a conversation, which must hold an assistant turn that says or calls something.
 
     Raises:
-        ValueError: no assistant turn, or all of them are empty.
+        ValueError: there is none.
     """
-    conversation = messages_of(row)
-    if not any(turn["role"] == "assistant" and turn["content"] for turn in conversation):
-        raise ValueError("messages has no assistant turn with text: there is nothing to learn")
+    if not any(turn["role"] == "assistant" and (turn.get("content") or "tool_calls" in turn) for turn in conversation):
+        raise ValueError(f"{column} has no assistant turn with text or calls: there is nothing to learn")
     return conversation
 
 
-def question(row: Row) -> tuple[Conversation, str | None]:
+def asked(conversation: Messages, column: str) -> tuple[Messages, str | None]:
     """Return the turns before the last assistant turn, and that turn as the expected answer.
 
     A conversation that ends with another turn is the question as it is, and expects no certain answer.
 
     Raises:
-        ValueError: the conversation asks nothing.
+        ValueError: the conversation asks nothing, or ends with a call.
     """
-    conversation = messages_of(row)
-    if conversation[-1]["role"] != "assistant":
+    last = conversation[-1]
+    if last["role"] != "assistant":
         return conversation, None
     if len(conversation) == 1:
-        raise ValueError("messages has nothing but an assistant turn: an earlier turn must ask for it")
-    return conversation[:-1], conversation[-1]["content"]
+        raise ValueError(f"{column} has nothing but an assistant turn: an earlier turn must ask for it")
+    if "tool_calls" in last:
+        raise ValueError(
+            f"{column}[{len(conversation) - 1}] calls a tool: scoring functions compare texts, so the last turn of a "
+            "benchmark's row must be an answer"
+        )
+    return conversation[:-1], last["content"]
 
 
-def answered_question(row: Row) -> tuple[Conversation, str]:
+def _learned(row: Row) -> Messages:
+    refuse_label(row, "messages+label")
+    return learnable(messages_of(row), "messages")
+
+
+def answered_question(row: Row) -> tuple[Messages, str]:
     """Return the whole conversation as the question, and the `answer` column.
 
     Raises:
-        ValueError: the conversation ends with the assistant, so there is nothing to answer.
+        ValueError: the conversation ends with an answer already, or there is no answer.
     """
-    return _asks(messages_of(row), "messages"), text_of(row, "answer")
+    return _asks(messages_of(row), "messages"), text_of(row, "answer", empty=True)
 
 
-def _chat_expected(row: Row) -> tuple[Conversation, str]:
-    return _chat(row), text_of(row, "expected_answer")
+def _chat_expected(row: Row) -> tuple[Messages, str]:
+    return _chat(row), text_of(row, "expected_answer", empty=True)
 
 
-def _chat(row: Row) -> Conversation:
-    """Return `chat_completion_input`, a list of messages or its JSON."""
-    column = "chat_completion_input"
-    value = row.get(column)
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
-            raise ValueError(f"{column} is text, but not JSON: a list of messages, or its JSON, is needed") from None
-    return _asks(messages_of({column: value}, column), column)
+def _chat(row: Row) -> Messages:
+    return _asks(messages_of(row, "chat_completion_input"), "chat_completion_input")
 
 
-def _asks(conversation: Conversation, column: str) -> Conversation:
+def _asks(conversation: Messages, column: str) -> Messages:
     if conversation[-1]["role"] == "assistant":
         raise ValueError(f"{column} ends with an assistant turn: the last turn must ask for the answer")
     return conversation
 
 
-def _answered(question_of: Callable[[Row], tuple[Conversation, str]]) -> Callable[[Row], Conversation]:
-    def training(row: Row) -> Conversation:
+def _answered(question_of: Callable[[Row], tuple[Messages, str]]) -> Callable[[Row], Messages]:
+    def training(row: Row) -> Messages:
         conversation, answer = question_of(row)
-        return [*conversation, {"role": "assistant", "content": answer}]
+        answered: list[Message] = [assistant(answer)]
+        return [*conversation, *answered]
 
     return training
 
 
-MESSAGES = RowFormat(columns=("messages",), training=training, question=question)
+MESSAGES = RowFormat(("messages",), _learned, lambda row: asked(messages_of(row), "messages"))
 MESSAGES_ANSWER = RowFormat(("messages", "answer"), _answered(answered_question), answered_question)
 CHAT_EXPECTED = RowFormat(("chat_completion_input", "expected_answer"), _answered(_chat_expected), _chat_expected)
 """As older data sets of Llama Stack have it."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llsflow.data.conversation import Conversation, Message, Row, RowFormat, text_of
+from llsflow.data.conversation import Messages, Row, RowFormat, text_of, user
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,18 @@ def _list(row: Row, column: str) -> list[Any]:
     return value
 
 
-def _said(text: str) -> Message:
-    return Message(role="user", content=text)
-
-
-def _question(row: Row) -> tuple[Conversation, str]:
+def _question(row: Row) -> tuple[Messages, str]:
     ranked = ranked_row(row)
-    return [_said(ranked.query)], json.dumps(ranked.relevance)
+    return [user(ranked.query)], json.dumps(ranked.relevance)
 
 
-def _training(_: Row) -> Conversation:
+def _training(_: Row) -> Messages:
     raise ValueError("query+items+relevance is for rerankers: nothing is trained on it")
 
 
-def _all(row: Row) -> Conversation:
+def _all(row: Row) -> Messages:
     ranked = ranked_row(row)
-    return [_said(text) for text in (ranked.query, *ranked.items)]
+    return [user(text) for text in (ranked.query, *ranked.items)]
 
 
 RANKED = RowFormat(

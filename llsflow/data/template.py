@@ -1,70 +1,266 @@
-"""Chat templates: a conversation as text, with the spans of characters that carry loss."""
+"""Chat templates: a conversation as text, by the function that transformers has for it.
+
+Training rows, evaluation rows, the engine's prompts, agents' turns and judges are all written by `render`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
 
-from llsflow.data.conversation import Conversation
-from llsflow.schema.training import DatasetFormat
+from llsflow.data.conversation import Conversation, Message
+
+T = TypeVar("T")
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
 
+_MARKS = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+
+class TemplateRefusesError(ValueError):
+    """The chat template refuses a conversation; `reason` is what it said."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the chat template refuses it: {reason}")
+
 
 class ChatTokenizer(Protocol):
-    """What is needed of a tokenizer: its chat template and its offsets."""
+    """What is needed of a tokenizer: its chat template, its special tokens and its offsets."""
+
+    eos_token_id: Any
+
+    @property
+    def special_tokens_map(self) -> Any:
+        """Return the special tokens by what they are for."""
+
+    @property
+    def all_special_tokens(self) -> Any:
+        """Return the text of each special token."""
 
     def apply_chat_template(self, conversation: Any, **kwargs: Any) -> Any:
         """Return the conversation as text (tokenize=False)."""
 
+    def get_chat_template(self, chat_template: Any = None, tools: Any = None) -> Any:
+        """Return the text of the template, which may be another one where there are tools."""
+
     def __call__(self, text: Any, **kwargs: Any) -> Any:
         """Return token ids and character offsets."""
 
+    def decode(self, token_ids: Any, **kwargs: Any) -> Any:
+        """Return the text of token ids."""
+
 
 def render(tokenizer: ChatTokenizer, conversation: Conversation, *, prompt: bool = False) -> str:
-    """Return the conversation as the model's own template writes it; `prompt` opens the assistant's turn."""
-    text = tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=prompt)
-    return str(text)
-
-
-def loss_spans(
-    tokenizer: ChatTokenizer, conversation: Conversation, text: str, data_format: DatasetFormat, since: int = 0
-) -> list[Span]:
-    """Return the spans of `text` (the rendered conversation) that the assistant wrote, from turn `since` on.
-
-    An assistant turn's span is what the rendering gains by that turn: from the end of the rendering of
-    everything before it, with the assistant's turn opened, to the end of the rendering with it. So it
-    holds the answer and the mark that ends it, whatever the template looks like.
+    """Return the conversation as the model's own template writes it; `prompt` opens the assistant's turn.
 
     Raises:
-        ValueError: the template rewrites earlier turns, so that no prefix can be found.
+        ValueError: the template refuses it, and why.
     """
-    turns = [number for number, turn in enumerate(conversation) if turn["role"] == "assistant" and number >= since]
-    if data_format is DatasetFormat.INSTRUCT:
-        turns = turns[-1:]
-    spans: list[Span] = []
-    for number in turns:
-        before = render(tokenizer, conversation[:number], prompt=True)
-        until = text if number == len(conversation) - 1 else render(tokenizer, conversation[: number + 1])
-        if not (until.startswith(before) and text.startswith(until)):
+    template = _template(tokenizer, conversation)
+    _check_kwargs(template, conversation.template_kwargs)
+    given: dict[str, Any] = {
+        **conversation.template_kwargs,
+        "tools": conversation.tools or None,
+        "documents": conversation.documents or None,
+        "tokenize": False,
+        "add_generation_prompt": prompt,
+    }
+
+    def write(messages: list[dict[str, Any]]) -> str:
+        return str(tokenizer.apply_chat_template(messages, **given))
+
+    return _written(write, _for_template(conversation.messages, template))
+
+
+def marked_spans(tokenizer: ChatTokenizer, conversation: Conversation) -> list[Span] | None:
+    """Return the spans that the template marks as the assistant's; None: it marks nothing.
+
+    Source: huggingface.co/docs/transformers/chat_templating_writing, `{% generation %}`.
+
+    Raises:
+        ValueError: the template refuses the conversation.
+    """
+    template = _template(tokenizer, conversation)
+    if not _has_marks(template):
+        return None
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    rendering: Any = render_jinja_template
+
+    def write(messages: list[dict[str, Any]]) -> list[Span]:
+        _, spans = rendering(
+            conversations=[messages],
+            tools=conversation.tools or None,
+            documents=conversation.documents or None,
+            chat_template=template,
+            return_assistant_tokens_mask=True,
+            **{**tokenizer.special_tokens_map, **conversation.template_kwargs},
+        )
+        return [(start, end) for start, end in spans[0] if end > start]
+
+    return _written(write, _for_template(conversation.messages, template))
+
+
+@lru_cache(maxsize=64)
+def _has_marks(template: str) -> bool:
+    return _MARKS.search(template) is not None
+
+
+def check_written(text: str, conversation: Conversation) -> None:
+    """Refuse a text in which the template left out tools or calls: the model would be another one without them.
+
+    Raises:
+        ValueError: what is not in the text, and what to do.
+    """
+    if any(tool["function"]["name"] not in text for tool in conversation.tools):
+        raise ValueError(
+            "the chat template does not write `tools`: set model.chat_template to one that does, or remove the column"
+        )
+    for place, message in enumerate(conversation.messages):
+        if any(call["function"]["name"] not in text for call in message.get("tool_calls", ())):
             raise ValueError(
-                f"the chat template writes turn {number} differently when more turns follow, so the tokens "
-                "under loss cannot be told: use data_format: instruct with one answer a row, or a template "
-                "that only appends (model.chat_template)"
+                f"the chat template does not write the tool_calls of message {place}: set model.chat_template to one "
+                "that does, or write the calls as text"
             )
-        spans.append((len(before), len(until)))
-    return spans
 
 
-def mask_of(offsets: Sequence[Span], spans: Sequence[Span]) -> list[bool]:
-    """Return for each token whether it begins inside a span; both are in order of position."""
-    mask = [False] * len(offsets)
-    position = 0
-    for start, end in spans:
-        while position < len(offsets) and offsets[position][0] < start:
-            position += 1
-        while position < len(offsets) and offsets[position][0] < end:
-            mask[position] = True
-            position += 1
-    return mask
+def prompt_of(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
+    """Return what a model is asked: the conversation with the assistant's turn opened.
+
+    Raises:
+        ValueError: the template refuses the conversation, or leaves out its tools or calls.
+    """
+    text = render(tokenizer, conversation, prompt=True)
+    check_written(text, conversation)
+    return text
+
+
+def with_defaults(template: str, kwargs: Mapping[str, Any], date: str | None) -> str:
+    """Return a template in which variables have values unless a conversation gives others, and today is `date`.
+
+    Args:
+        template: Jinja text.
+        kwargs: the variables.
+        date: the day that `strftime_now` writes, as 2026-12-31; None: the day on which it is asked.
+
+    Raises:
+        ValueError: the template has no variable of such a name.
+    """
+    _check_kwargs(template, kwargs)
+    lines = [_fixed_date(date)] if date and "strftime_now" in template else []
+    lines += [
+        f"{{% if {name} is not defined %}}{{% set {name} = {_literal(value)} %}}{{% endif %}}\n"
+        for name, value in kwargs.items()
+    ]
+    return "".join((*lines, template))
+
+
+def variables_of(template: str) -> frozenset[str]:
+    """Return the names of the variables that a template reads."""
+    return _variables(template)
+
+
+@lru_cache(maxsize=64)
+def _variables(template: str) -> frozenset[str]:
+    import jinja2.meta
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    compiled: Any = _compile_jinja_template(template)
+    return frozenset(jinja2.meta.find_undeclared_variables(compiled.environment.parse(template)))
+
+
+def _check_kwargs(template: str, kwargs: Mapping[str, Any]) -> None:
+    if not kwargs:
+        return
+    known = _variables(template)
+    if unknown := [name for name in kwargs if name not in known]:
+        raise ValueError(
+            f"chat_template_kwargs.{unknown[0]}: the chat template reads no such variable: "
+            f"it reads {', '.join(sorted(known - _GIVEN)) or 'none'}"
+        )
+
+
+_GIVEN = frozenset(
+    ("messages", "tools", "documents", "add_generation_prompt", "raise_exception", "strftime_now", "namespace", "dict")
+)
+
+
+def _template(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
+    return str(tokenizer.get_chat_template(None, conversation.tools or None))
+
+
+def _for_template(messages: Iterable[Message], template: str) -> list[dict[str, Any]]:
+    """Return the messages as the template takes them: `developer`, where it knows no such role, is the system."""
+    written = []
+    for message in messages:
+        made: dict[str, Any] = {name: value for name, value in message.items() if name != "weight"}
+        if made["role"] == "developer" and "developer" not in template:
+            made["role"] = "system"
+        written.append(made)
+    return written
+
+
+def _written(write: Callable[[list[dict[str, Any]]], T], messages: list[dict[str, Any]]) -> T:
+    """Return what the template writes of messages; arguments go as objects or, to templates that take only text, JSON.
+
+    Raises:
+        ValueError: the template refuses them.
+    """
+    from jinja2 import TemplateError
+
+    # what a template's expressions may raise on values that its author did not think of
+    refusals = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError)
+    try:
+        return write(messages)
+    except refusals as error:
+        as_text = _with_json_arguments(messages) if isinstance(error, TypeError) else None
+        if as_text:
+            try:
+                return write(as_text)
+            except refusals:
+                pass
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise TemplateRefusesError(reason[0]) from error
+
+
+def _with_json_arguments(messages: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    if not any("tool_calls" in message for message in messages):
+        return None
+
+    def text(call: dict[str, Any]) -> dict[str, Any]:
+        function = call["function"]
+        return {**call, "function": {**function, "arguments": json.dumps(function["arguments"], ensure_ascii=False)}}
+
+    return [
+        {**message, "tool_calls": [text(call) for call in message["tool_calls"]]}
+        if "tool_calls" in message
+        else message
+        for message in messages
+    ]
+
+
+def _literal(value: Any) -> str:
+    """Return a value of JSON as Jinja writes it."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    return "none" if value is None else json.dumps(value)
+
+
+def _fixed_date(date: str) -> str:
+    """Return the definition of a `strftime_now` that writes this day, at midnight.
+
+    The templates' sandbox knows no dates: each directive of strftime (Python's table of them) is replaced by its text.
+    """
+    from datetime import datetime
+
+    day = datetime.fromisoformat(date)
+    directives = [*"aAwdbBmyYHIpMSfjUWcxXGuV", *(f"-{one}" for one in "dmHIMSjyUW")]
+    replaced = "".join(f"|replace('%{one}', {json.dumps(day.strftime(f'%{one}'))})" for one in directives)
+    return f"{{% macro strftime_now(format) %}}{{{{ format{replaced}|replace('%%', '%') }}}}{{% endmacro %}}\n"

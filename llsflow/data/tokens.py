@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llsflow.data import preference_row, training_row
-from llsflow.data.conversation import Conversation, Row
+from llsflow.data.conversation import Row
 from llsflow.data.files import NumberedRow
-from llsflow.data.template import ChatTokenizer, loss_spans, mask_of, render
+from llsflow.data.learned import Piece, Written, begins_inside, mask_of, written
+from llsflow.data.problems import grouped
+from llsflow.data.template import ChatTokenizer, Span, TemplateRefusesError
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.training import DatasetFormat
 
 CHUNK = 512
 """Rows tokenised by one call, so that the tokenizer can use every core."""
+
+MOST_NAMED = 5
+"""Kinds of mistakes that are named; the rest are counted."""
+
+MERGED = (
+    "whose answer begins inside a token: the opened turn ends in a space, one token with the first "
+    "word, so in use the prompt ends in another token. Let the chat template write that space with the answer"
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,8 @@ class TokenFacts:
     """What came of the rows."""
 
     rows: int
+    sequences: int
+    """Token sequences of these rows: more than the rows where a chat template needs some turn by turn."""
     tokens: int
     loss_tokens: int
     longest: int
@@ -51,8 +64,12 @@ class TokenFacts:
     dropped: int
     without_loss: int
     """Rows left out because no token of theirs carries loss."""
+    alike: int
+    """Pairs left out because their answers are the same tokens once they are cut."""
     ends: bool
     """Whether the mark that ends an answer is ever under loss: else the model does not learn to stop."""
+    notes: dict[str, int]
+    """How many rows the chat template or the tokenizer treats in a way that their author should know, by the way."""
 
 
 @dataclass(frozen=True)
@@ -115,45 +132,65 @@ def tokenize(
     tokenizer: ChatTokenizer,
     settings: TokenSettings,
     on_progress: Callable[[int], None] = lambda done: None,
+    ends: Collection[int] = (),
 ) -> tuple[TokenTable, TokenFacts]:
     """Render, tokenise and mask the rows of the data set `name`.
 
+    Args:
+        rows: each with its number.
+        name: how messages name the data set.
+        tokenizer: with the chat template.
+        settings: what decides the ids and the mask.
+        on_progress: told how many rows are done.
+        ends: ids of further tokens that end an answer, beside the tokenizer's own end mark.
+
     Raises:
-        DataError: rows over max_length (when they are refused), a template that cannot be masked, or
-            0 % or 100 % of the tokens under loss.
+        DataError: rows over max_length (when they are refused), rows that the template refuses, or 0 % or 100 % of the
+            tokens under loss.
     """
     problems: list[Mistake] = []
     kept = _Builder()
-    counts = {"truncated": 0, "dropped": 0, "without_loss": 0}
+    counts = {"truncated": 0, "dropped": 0, "without_loss": 0, "alike": 0}
+    notes: Counter[str] = Counter()
+    plain = numbers = 0
     for example in _examples(rows, name, tokenizer, settings, problems, on_progress):
-        longest = max(len(row.ids) for row in example)
+        sequences = example.sequences
+        longest = max(len(row.ids) for row in sequences)
         if longest > settings.max_length:
             if settings.overlong == "refuse":
-                where = f"{name}:{example[0].number}"
+                where = f"{name}:{sequences[0].number}"
                 problems.append(Mistake(where, f"{longest} tokens: allowed are {settings.max_length}"))
                 continue
             if settings.overlong == "drop":
                 counts["dropped"] += 1
                 continue
             counts["truncated"] += 1
-            example = [row.cut(settings.max_length) for row in example]  # noqa: PLW2901
-        if all(any(row.mask[1:]) for row in example):
-            for row in example:
-                kept.add(row)
-        else:
+            sequences = [row.cut(settings.max_length) for row in sequences]
+        learning = [row for row in sequences if any(row.mask[1:])]
+        if settings.pairs and sequences[0].ids == sequences[1].ids:
+            counts["alike"] += 1
+        elif not learning or (settings.pairs and len(learning) < len(sequences)):
             counts["without_loss"] += 1
+        else:
+            for row in learning:
+                kept.add(row)
+            notes.update(example.notes)
+            plain += example.plain
+            numbers += 1
     _refuse(problems)
     table = kept.table()
-    eos = getattr(tokenizer, "eos_token_id", None)
+    marks = {*ends, tokenizer.eos_token_id} - {None}
     facts = TokenFacts(
-        rows=len(table.numbers) // (2 if settings.pairs else 1),
+        rows=numbers,
+        sequences=len(table.numbers),
         tokens=len(table.input_ids),
         loss_tokens=int(table.loss_mask.sum()),
         longest=int(table.lengths.max(initial=0)),
-        ends=bool((table.loss_mask & (table.input_ids == eos)).any()),
+        ends=bool(table.loss_mask[np.isin(table.input_ids, list(marks))].any()),
+        notes=dict(notes),
         **counts,
     )
-    _preflight(facts, name, settings)
+    _preflight(facts, name, settings, all_plain=plain == numbers)
     return table, facts
 
 
@@ -181,6 +218,15 @@ class _Builder:
         )
 
 
+@dataclass(frozen=True)
+class _Example:
+    """What one row became: one sequence or more, or of a preference two."""
+
+    sequences: list[_TokenRow]
+    notes: set[str]
+    plain: bool
+
+
 def _examples(
     rows: Sequence[NumberedRow],
     name: str,
@@ -188,82 +234,120 @@ def _examples(
     settings: TokenSettings,
     problems: list[Mistake],
     on_progress: Callable[[int], None],
-) -> Iterator[list[_TokenRow]]:
-    """Yield the token rows of each example: one, or of a preference two."""
+) -> Iterator[_Example]:
+    """Yield the token rows of each example; rows that cannot be written go to `problems`."""
     for begin in range(0, len(rows), CHUNK):
-        chunk = [(number, _read(row, settings.pairs)) for number, row in rows[begin : begin + CHUNK]]
-        texts = [render(tokenizer, answered.conversation) for _, read in chunk for answered in read]
-        encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-        place = itertools.count()
-        for number, read in chunk:
-            places = [next(place) for _ in read]
+        chunk: list[tuple[int, Written]] = []
+        for number, row in rows[begin : begin + CHUNK]:
             try:
-                yield [
-                    _TokenRow(
-                        number,
-                        encoded["input_ids"][index],
-                        _mask(tokenizer, answered, texts[index], encoded["offset_mapping"][index], settings),
-                    )
-                    for index, answered in zip(places, read, strict=True)
-                ]
+                chunk.append((number, _written(tokenizer, row, settings)))
+            except TemplateRefusesError as error:
+                problems.append(Mistake(f"{name}:{number}", f"the chat template refuses this row: {error.reason}"))
             except ValueError as error:
                 problems.append(Mistake(f"{name}:{number}", str(error)))
+        encoded = iter(_encoded(tokenizer, [piece for _, made in chunk for piece in made.pieces]))
+        for number, made in chunk:
+            sequences, notes = [], set(made.notes)
+            for piece in made.pieces:
+                ids, offsets = next(encoded)
+                if piece.plain:
+                    sequences.append(_TokenRow(number, ids, [True] * len(ids)))
+                    continue
+                sequences.append(_TokenRow(number, ids, mask_of(offsets, piece.spans)))
+                if begins_inside(offsets, piece.spans):
+                    notes.add(MERGED)
+            yield _Example(sequences, notes, made.pieces[0].plain)
         on_progress(min(begin + CHUNK, len(rows)))
 
 
-@dataclass(frozen=True)
-class _Answered:
-    conversation: Conversation
-    since: int
-    """First turn that may carry loss."""
+def _encoded(tokenizer: ChatTokenizer, pieces: Sequence[Piece]) -> Iterator[tuple[list[int], Sequence[Span]]]:
+    """Yield ids and offsets of each piece; a plain text is between the marks of the tokenizer, with its end mark."""
+    by_template = [piece.text for piece in pieces if not piece.plain]
+    plain = [piece.text for piece in pieces if piece.plain]
+    written = tokenizer(by_template, add_special_tokens=False, return_offsets_mapping=True) if by_template else {}
+    alone = tokenizer(plain, add_special_tokens=True) if plain else {}
+    places = (itertools.count(), itertools.count())
+    end = tokenizer.eos_token_id
+    for piece in pieces:
+        place = next(places[piece.plain])
+        if not piece.plain:
+            yield written["input_ids"][place], written["offset_mapping"][place]
+            continue
+        ids = list(alone["input_ids"][place])
+        yield (ids if end is None or ids[-1:] == [end] else [*ids, end]), ()
 
 
-def _read(row: Row, pairs: bool) -> list[_Answered]:
-    if not pairs:
-        return [_Answered(training_row(row), 0)]
+def _written(tokenizer: ChatTokenizer, row: Row, settings: TokenSettings) -> Written:
+    """Return the texts of a row.
+
+    Raises:
+        ValueError: it cannot be used, and why.
+    """
+    if not settings.pairs:
+        conversation = training_row(row)
+        if isinstance(conversation, str):
+            return Written([Piece(conversation, [], plain=True)])
+        return written(tokenizer, conversation, settings.data_format, everything=settings.train_on_input)
     found = preference_row(row)
     since = len(found.prompt)
-    return [_Answered([*found.prompt, *answer], since) for answer in (found.chosen, found.rejected)]
-
-
-def _mask(
-    tokenizer: ChatTokenizer,
-    answered: _Answered,
-    text: str,
-    offsets: Sequence[tuple[int, int]],
-    settings: TokenSettings,
-) -> list[bool]:
-    if settings.train_on_input:
-        return [True] * len(offsets)
-    spans = loss_spans(tokenizer, answered.conversation, text, settings.data_format, answered.since)
-    return mask_of(offsets, spans)
+    both = [written(tokenizer, answer, settings.data_format, since=since) for answer in (found.chosen, found.rejected)]
+    if any(len(made.pieces) != 1 for made in both):
+        raise ValueError(
+            "the chat template writes an answer differently once others follow: a preference is between single "
+            "sequences, so let each of chosen and rejected have one answer after the prompt"
+        )
+    return Written([made.pieces[0] for made in both], both[0].notes | both[1].notes)
 
 
 def _refuse(problems: list[Mistake]) -> None:
     if not problems:
         return
     advice = "set recipe.overlong=truncate or =drop, or a larger recipe.max_length where the model's context allows"
-    told = problems[:5]
-    if len(problems) > len(told):
-        told.append(Mistake("", f"and {len(problems) - len(told)} more rows like these"))
+    found = grouped(problems, MOST_NAMED)
     if any("tokens: allowed" in problem.message for problem in problems):
-        told.append(Mistake("", advice))
-    raise DataError(told)
+        found.append(Mistake("", advice))
+    raise DataError(found)
 
 
-def _preflight(facts: TokenFacts, name: str, settings: TokenSettings) -> None:
+def _preflight(facts: TokenFacts, name: str, settings: TokenSettings, *, all_plain: bool) -> None:
     if facts.rows == 0:
         message = (
             f"no row is left to train on: {facts.dropped} over {settings.max_length} tokens dropped, "
-            f"{facts.without_loss} without a token under loss"
+            f"{facts.without_loss} without a token under loss, {facts.alike} pairs the same once they are cut"
         )
         raise DataError([Mistake(name, message)])
-    if facts.loss_tokens == facts.tokens and not settings.train_on_input:
+    if facts.loss_tokens == facts.tokens and not settings.train_on_input and not all_plain:
         message = (
             f"all {facts.tokens} tokens carry loss: the chat template marks no prompt. "
             "Set train_on_input: true if that is meant, or another model.chat_template"
         )
         raise DataError([Mistake(name, message)])
+
+
+def check_vocabulary(table: TokenTable, size: int, name: str, tokenizer: ChatTokenizer) -> None:
+    """Refuse rows with tokens that the model's embedding has no row for.
+
+    Args:
+        table: of the rows.
+        size: rows of the embedding.
+        name: how messages name the data set.
+        tokenizer: that made the tokens.
+
+    Raises:
+        DataError: there are such tokens, with the first row of them.
+    """
+    beyond = np.flatnonzero(table.input_ids >= size)
+    if not len(beyond):
+        return
+    place = int(beyond[0])
+    row = int(table.numbers[np.searchsorted(table.offsets, place, side="right") - 1])
+    token = int(table.input_ids[place])
+    message = (
+        f"token {tokenizer.decode([token])!r} has the id {token}, and the model's embedding has vocab_size {size}: "
+        f"tokenizer and model do not belong together ({len(beyond):,} such tokens in all). Take the tokenizer that "
+        "came with the model, or enlarge the embedding (model.resize_token_embeddings) and save both"
+    )
+    raise DataError([Mistake(f"{name}:{row}", message)])
 
 
 def preview(table: TokenTable, row: int, tokenizer: Any) -> list[dict[str, Any]]:

@@ -26,6 +26,28 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any] | BadRow:
     return plain
 
 
+def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the row with columns under the names that row formats read.
+
+    Args:
+        row: as it is in the file.
+        columns: name that is read -> name in the file.
+
+    Raises:
+        ValueError: the file's column is not there, or another one has the name already.
+    """
+    if missing := [f"{name}: {theirs}" for name, theirs in columns.items() if theirs not in row]:
+        raise ValueError(f"dataset.columns has {', '.join(missing)}: the columns here are {', '.join(map(str, row))}")
+    moved = set(columns.values())
+    if taken := [name for name in columns if name in row and name not in moved]:
+        raise ValueError(
+            f"dataset.columns gives another column the name {taken[0]}, which one here has already: the columns here "
+            f"are {', '.join(map(str, row))}"
+        )
+    left = {name: value for name, value in row.items() if name not in moved}
+    return {**{name: row[theirs] for name, theirs in columns.items()}, **left}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, _AS_THEY_ARE):
         return value

@@ -145,6 +145,27 @@ def context_length(config: Mapping[str, Any]) -> int | None:
     return _first({**text, **config} if isinstance(text, dict) else config, CONTEXT_KEYS)
 
 
+def vocabulary_size(config: Mapping[str, Any]) -> int | None:
+    """Return how many tokens a model of this config.json has rows for in its embedding; None where it does not say."""
+    text = config.get("text_config")
+    return _first({**text, **config} if isinstance(text, dict) else config, ("vocab_size",))
+
+
+def end_token_ids(path: Path) -> frozenset[int]:
+    """Return the tokens that end a model's answers, as generation_config.json or else config.json names them.
+
+    Raises:
+        ModelError: there is no such folder, or it is no causal language model's.
+    """
+    config = read_config(path)
+    folder = _base_folder(path) if is_adapter(path) else path
+    generation = folder / "generation_config.json"
+    named = read_object(generation).get("eos_token_id") if generation.is_file() else None
+    if named is None:
+        named = config.get("eos_token_id")
+    return frozenset(end for end in (named if isinstance(named, list) else [named]) if isinstance(end, int))
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Return config.json of a causal language model's folder.
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from llsflow import home
+from llsflow.data.template import with_defaults
 from llsflow.errors import ModelError, UnavailableError
 from llsflow.models.describe import HUB_ID, locate, read_config, read_header, weight_files
 
@@ -25,11 +28,21 @@ def load_tokenizer(
     chat_template: str | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+    template_date: str | None = None,
 ) -> PreTrainedTokenizerFast:
     """Return the model's fast tokenizer with its chat template, or with `chat_template`: Jinja text or a file.
 
+    Args:
+        folder_or_id: where it is.
+        chat_template: to use instead of its own.
+        revision: of a hub id.
+        trust_remote_code: whether its own Python code may run.
+        chat_template_kwargs: the template's variables, unless a conversation has its own.
+        template_date: the day that the template's `strftime_now` writes, as 2026-12-31; None: today.
+
     Raises:
-        ModelError: there is no fast tokenizer, no template, or the template is not Jinja.
+        ModelError: there is no fast tokenizer, no template, or the template is not Jinja or has no such variables.
         UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
     """
     folder = model_folder(folder_or_id, revision)
@@ -41,9 +54,29 @@ def load_tokenizer(
             f"the tokenizer in {str(folder)!r} has no chat template: set model.chat_template to Jinja text "
             "or to a file that holds it"
         )
-    if isinstance(tokenizer.chat_template, str):
-        _check_template(tokenizer.chat_template)
+    use_template_settings(tokenizer, chat_template_kwargs, template_date)
     return tokenizer
+
+
+def use_template_settings(
+    tokenizer: PreTrainedTokenizerFast, chat_template_kwargs: Mapping[str, Any], template_date: str | None
+) -> None:
+    """Check the tokenizer's chat template, or each of its templates, and set its variables and its day.
+
+    Raises:
+        ModelError: a template is not Jinja, or has no such variables.
+    """
+    given: Any = tokenizer.chat_template
+    for text in [given] if isinstance(given, str) else given.values():
+        _check_template(text)
+    try:
+        if isinstance(given, str):
+            tokenizer.chat_template = with_defaults(given, chat_template_kwargs, template_date)
+        else:
+            named = {name: with_defaults(text, chat_template_kwargs, template_date) for name, text in given.items()}
+            tokenizer.chat_template = named
+    except ValueError as error:
+        raise ModelError(f"model.{error}") from None
 
 
 def open_tokenizer(folder: Path, trust_remote_code: bool = False) -> PreTrainedTokenizerFast:

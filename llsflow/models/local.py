@@ -9,6 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from llsflow.data.conversation import Conversation
+from llsflow.data.problems import grouped
+from llsflow.data.template import prompt_of
 from llsflow.errors import DataError, Mistake, ModelError, Stopped
 from llsflow.models.describe import context_length
 from llsflow.models.generation import Generation
@@ -23,9 +26,7 @@ if TYPE_CHECKING:
     from llsflow.models.constrain import Formats
     from llsflow.models.decode import Row
 
-Conversation = Sequence[Mapping[str, object]]
-"""Messages with role and content."""
-# So many rows are named; the rest are counted.
+# So many kinds of mistakes are named; the rest are counted.
 NAMED_ROWS = 5
 
 
@@ -57,6 +58,8 @@ class LocalModel:
         chat_template: str | None = None,
         revision: str | None = None,
         trust_remote_code: bool = False,
+        chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
+        template_date: str | None = None,
     ) -> LocalModel:
         """Return the model of a folder or hub id on `device`: cpu, cuda, mps or auto (the best there is).
 
@@ -67,7 +70,9 @@ class LocalModel:
         from llsflow.models.adapters import load_merged
         from llsflow.models.generation_attention import use_generation_attention
 
-        tokenizer = load_tokenizer(folder, chat_template, revision, trust_remote_code)
+        tokenizer = load_tokenizer(
+            folder, chat_template, revision, trust_remote_code, chat_template_kwargs, template_date
+        )
         model = load_merged(
             folder, dtype, device=pick_device(device), revision=revision, trust_remote_code=trust_remote_code
         )
@@ -158,15 +163,9 @@ class LocalModel:
         """Return the conversation as the chat template writes it, with the assistant's turn opened.
 
         Raises:
-            ValueError: the template refuses it.
+            ValueError: the template refuses it, or leaves out its tools or calls.
         """
-        from jinja2 import TemplateError
-
-        messages: list[Any] = [dict(message) for message in conversation]
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except (TemplateError, TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"the chat template refuses it: {error}") from error
+        return prompt_of(self.tokenizer, conversation)
 
     def encode(self, prompts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each prompt."""
@@ -292,11 +291,8 @@ def _misfit(prompt: int, limit: int, max_tokens: int | None, context: int | None
 
 
 def _refuse(mistakes: list[Mistake]) -> None:
-    if len(mistakes) > NAMED_ROWS:
-        rest = Mistake("", f"and {len(mistakes) - NAMED_ROWS} more rows like these")
-        raise DataError([*mistakes[:NAMED_ROWS], rest])
     if mistakes:
-        raise DataError(mistakes)
+        raise DataError(grouped(mistakes, NAMED_ROWS))
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -9,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from llsflow.data.conversation import Conversation, messages_of
+from llsflow.data.conversation import Conversation, Messages, ToolCall, messages_of, with_parts
 from llsflow.schema.base import Bool, Int, NonNegativeInt, PositiveInt, Record, Text
 from llsflow.schema.inference import GrammarResponseFormat, JsonSchemaResponseFormat, ResponseFormat
 from llsflow.schema.kinds import Kind, mistake_in_words, untagged
@@ -28,7 +29,6 @@ NOT_YET: Mapping[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
-    "tools": ([],),
 }
 """Fields of the protocol that are taken only with a value that changes nothing."""
 
@@ -114,6 +114,16 @@ class ChatRequest(SampledRequest):
     """The part of a request that decides the answer to a conversation."""
 
     messages: Annotated[list[dict[str, Any]], Field(min_length=1)]
+    tools: list[dict[str, Any]] | None = None
+    """Functions that the model may call, written by its own chat template."""
+    tool_choice: Literal["none", "auto", "required"] | dict[str, Any] | None = None
+    """none: as if there were no tools; null: auto."""
+    parallel_tool_calls: Bool | None = None
+    """false: the first call of an answer counts."""
+    documents: list[dict[str, Any]] | None = None
+    """As vLLM takes them: for chat templates that write documents."""
+    chat_template_kwargs: dict[str, Any] | None = None
+    """As vLLM takes them: further variables of the chat template, for example enable_thinking."""
 
 
 class CompletionRequest(SampledRequest):
@@ -222,12 +232,60 @@ def _cut(request: SampledRequest) -> int | None:
 
 
 def conversation_of(request: ChatRequest) -> Conversation:
-    """Return the request's messages.
+    """Return the request's messages, with its tools unless they are not to be called.
 
     Raises:
-        ValueError: a role or content that no chat template takes.
+        ValueError: a role or content that no chat template takes, or something that is no tool.
     """
-    return messages_of({"messages": request.messages})
+    row = {
+        "tools": None if request.tool_choice == "none" else request.tools,
+        "documents": request.documents,
+        "chat_template_kwargs": request.chat_template_kwargs,
+    }
+    return with_parts(row, messages_of({"messages": request.messages}))
+
+
+def wire(conversation: Conversation) -> dict[str, Any]:
+    """Return a conversation as a request holds it: what `conversation_of` reads back is what is given here.
+
+    Source: platform.openai.com/docs/api-reference/chat/create; vLLM has `documents` and `chat_template_kwargs` too.
+    """
+    body: dict[str, Any] = {"messages": _wire_messages(conversation.messages)}
+    if conversation.tools:
+        body["tools"] = conversation.tools
+    if conversation.documents:
+        body["documents"] = conversation.documents
+    if conversation.template_kwargs:
+        body["chat_template_kwargs"] = conversation.template_kwargs
+    return body
+
+
+def _wire_messages(messages: Messages) -> list[dict[str, Any]]:
+    """Return messages as the protocol has them: ids, made where there are none, bind calls to their answers."""
+    written: list[dict[str, Any]] = []
+    waiting: list[str] = []
+    """Ids of calls that are not answered yet."""
+    for message in messages:
+        made: dict[str, Any] = {name: value for name, value in message.items() if name != "weight"}
+        if calls := message.get("tool_calls"):
+            ids = [call.get("id", f"call_{len(written)}_{place}") for place, call in enumerate(calls)]
+            waiting += ids
+            made.setdefault("content", None)
+            made["tool_calls"] = [
+                {"id": called, "type": "function", "function": _wire_function(call)}
+                for called, call in zip(ids, calls, strict=True)
+            ]
+        if message["role"] == "tool":
+            answers = message.get("tool_call_id") or (waiting[0] if waiting else f"call_{len(written)}")
+            made["tool_call_id"] = answers
+            waiting = [called for called in waiting if called != answers]
+        written.append(made)
+    return written
+
+
+def _wire_function(call: ToolCall) -> dict[str, Any]:
+    function = call["function"]
+    return {"name": function["name"], "arguments": json.dumps(function["arguments"], ensure_ascii=False)}
 
 
 def sampling_of(request: SampledRequest) -> SamplingParams:
@@ -278,13 +336,13 @@ def _rules(grammar: str) -> dict[str, str]:
 
 def request_body(
     model: str,
-    conversation: Sequence[Mapping[str, object]],
+    messages: Sequence[Mapping[str, object]],
     sampling: SamplingParams,
     seed: int | None,
     response_format: ResponseFormat | None = None,
 ) -> dict[str, Any]:
     """Return the JSON body of a request: what `sampling_of` and `format_of` read back is what is given here."""
-    body: dict[str, Any] = {"model": model, "messages": [dict(message) for message in conversation]}
+    body: dict[str, Any] = {"model": model, "messages": [dict(message) for message in messages]}
     match sampling.strategy:
         case GreedySamplingStrategy():
             body["temperature"] = 0

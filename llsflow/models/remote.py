@@ -17,7 +17,7 @@ from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, LlsflowError, Mistake, Stopped, UnavailableError
 from llsflow.models.endpoint import COMPLETION, EMBEDDING, RERANK, Channel, Operation, Reply, Unanswered
 from llsflow.models.generation import Generation
-from llsflow.models.protocol import request_body
+from llsflow.models.protocol import request_body, wire
 from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.models import Endpoint, ModelConfig
 from llsflow.schema.sampling import SamplingParams
@@ -96,13 +96,21 @@ class RemoteModel:
             UnavailableError: it does not answer at all, or refuses the key.
             Stopped: `stopping` said so.
         """
+        written = {place: wire(conversation) for place, conversation in asked.items()}
         bodies = (
-            (place, request_body(self.name, said, sampling, None if seed is None else seed + place, response_format))
-            for place, said in asked.items()
+            (
+                place,
+                {
+                    **request_body(self.name, [], sampling, None if seed is None else seed + place, response_format),
+                    **body,
+                },
+            )
+            for place, body in written.items()
         )
 
         def made(place: int, found: Reply | str) -> Generation:
-            prompt = json.dumps(asked[place], ensure_ascii=False)
+            body = written[place]
+            prompt = json.dumps(body if len(body) > 1 else body["messages"], ensure_ascii=False)
             if isinstance(found, str):
                 return Generation("", 0, "stop", prompt, found)
             return Generation(found.text, found.tokens, found.finish, prompt)

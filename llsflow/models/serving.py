@@ -214,7 +214,10 @@ class Engine:
         shared = self._shared[weights]
         assert isinstance(shared, SharedModel)  # noqa: S101 - a reranker's weights are under a name of their own
         adapter = shared.add(folder) if whole != folder else None
-        tokenizer = load_tokenizer(folder, model.chat_template, None, model.trust_remote_code)
+        date = str(model.template_date) if model.template_date else None
+        tokenizer = load_tokenizer(
+            folder, model.chat_template, None, model.trust_remote_code, model.chat_template_kwargs, date
+        )
         local = LocalModel(shared.model, tokenizer)
         put_on = partial(shared.use, adapter)
         return Lane(model.model_id, local, self.batch_size, self.counts, put_on=put_on), adapter

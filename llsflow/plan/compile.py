@@ -97,7 +97,10 @@ class _Compiler:
         self.made: dict[str, Step] = {}
         self.cost = Cost(None, 0.0)
         self.template = world.own.template
-        self.tokenizer = {**world.own.loading, "chat_template": experiment.model.chat_template}
+        self.tokenizer = world.own.writing
+        if experiment.recipe:
+            own, more = self.tokenizer["chat_template_kwargs"], experiment.recipe.chat_template_kwargs
+            self.tokenizer["chat_template_kwargs"] = {**own, **more}
 
     def steps(self) -> Iterator[Step]:
         """Yield the plan's steps."""
@@ -163,7 +166,7 @@ class _Compiler:
     def _base_settings(self, *, weights: bool) -> dict[str, Any]:
         """Return what identifies a model that no step of the plan makes."""
         if "model" in self.made:
-            return {"chat_template": self.template}
+            return self.world.own.template_identity
         return self.world.own.identity(weights=weights)
 
     def _data(self, dataset_id: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -203,6 +206,7 @@ class _Compiler:
         data = {part: self._data(dataset_id) for part, dataset_id in parts.items()}
         settings = {
             **self._base_settings(weights=False),
+            "chat_template_kwargs": self.tokenizer["chat_template_kwargs"],
             "data": {part: identity for part, (identity, _) in data.items()},
             "tokens": {
                 "data_format": config.data_format,
@@ -220,7 +224,7 @@ class _Compiler:
             locations={
                 "data": {part: place for part, (_, place) in data.items()},
                 "model": self.world.own.path,
-                "tokenizer": self.tokenizer,
+                "tokenizer": {**self.tokenizer, "template_date": self.world.own.date},
             },
         )
         done = results.finished(step)
@@ -324,7 +328,7 @@ class _Compiler:
         recipe = experiment.recipe
         own = model is self.world.own
         if model is None:
-            inputs, who = {"model": "export"}, {"chat_template": self.template}
+            inputs, who = {"model": "export"}, self.world.own.template_identity
         else:
             inputs = self._base_inputs() if own else {}
             who = self._base_settings(weights=True) if own else model.identity()
@@ -341,7 +345,9 @@ class _Compiler:
             settings["scoring_code"] = code
         if self.world.judges:
             settings["judges"] = self.world.judges
-        tokenizer = {**model.loading, "chat_template": model.config.chat_template} if model else {"chat_template": None}
+        # what training leaves has its template and the variables of it
+        writing = model.writing if model else {"chat_template": None}
+        tokenizer = {**writing, "template_date": (model or self.world.own).date}
         judges = {name: experiment.named_model(name) for name in self.world.judges}
         cost = estimate.cost_of(self.world, experiment.benchmark.dataset_id)
         return self._make(

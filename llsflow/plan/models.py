@@ -9,7 +9,7 @@ from typing import Any
 from llsflow.models import describe
 from llsflow.models.describe import ModelFacts
 from llsflow.models.rerankers import describe_reranker, is_cross_encoder
-from llsflow.schema.models import ModelConfig
+from llsflow.schema.models import TEMPLATE_DATE, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,27 @@ class FoundModel:
         return {"revision": self.config.revision, "trust_remote_code": self.config.trust_remote_code}
 
     @property
+    def writing(self) -> dict[str, Any]:
+        """Return how its tokenizer and chat template are loaded, apart from the day that the template writes."""
+        model = self.config
+        given = {"chat_template": model.chat_template, "chat_template_kwargs": model.chat_template_kwargs}
+        return {**self.loading, **given}
+
+    @property
+    def date(self) -> str:
+        """Return the day that its chat template writes in training and evaluation."""
+        return str(self.config.template_date or TEMPLATE_DATE)
+
+    @property
+    def template_identity(self) -> dict[str, Any]:
+        """Return what decides how its chat template writes, apart from the model's own template."""
+        return {
+            "chat_template": self.template,
+            "chat_template_kwargs": self.config.chat_template_kwargs,
+            "template_date": self.date,
+        }
+
+    @property
     def template(self) -> str | None:
         """Return the text of the chat template that replaces the model's own."""
         given = self.config.chat_template
@@ -61,7 +82,7 @@ class FoundModel:
         else:
             kind = {"tokenizer": self.facts.tokenizer_digest}
             kind |= {"weights": self.facts.weights_digest} if weights else {}
-        return {**kind, "chat_template": self.template}
+        return {**kind, **self.template_identity}
 
 
 def find(model: ModelConfig) -> FoundModel:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llsflow.data.dataset import MAX_TOLD, DatasetFacts, DatasetSource, inspect, locate, overlap, rows_of
+from llsflow.data.problems import grouped
 from llsflow.errors import DataError, LlsflowError, Mistake, MistakesError, ModelError, UnavailableError
 from llsflow.evals import check_columns, check_scorers
 from llsflow.models.describe import ModelFacts, is_adapter
@@ -212,9 +213,7 @@ def _lacking_columns(experiment: Experiment, world: World) -> list[Mistake]:
             check_columns(row, benchmark.scoring_functions)
         except ValueError as error:
             mistakes.append(Mistake(f"{source.name}:{number}", str(error)))
-    more = len(mistakes) - MAX_TOLD
-    rest = [Mistake("", f"and {more} more rows like these")] if more > 0 else []
-    return [*mistakes[:MAX_TOLD], *rest]
+    return grouped(mistakes, MAX_TOLD)
 
 
 def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:

@@ -43,8 +43,8 @@ class DatasetConfig(Record):
     dataset_id: Identifier
     """The name that recipes and benchmarks use."""
     purpose: DatasetPurpose = DatasetPurpose.POST_TRAINING_MESSAGES
-    """post-training/messages: `messages`, `prompt`+`completion`, `question`+`answer` or
-    `prompt`+`chosen`+`rejected` rows;
+    """post-training/messages: `messages`, `conversations`, `prompt`+`completion`, `question`+`answer`,
+    `instruction`+`output`, `text` or `chosen`+`rejected` rows;
     eval/question-answer: `question`+`answer`; eval/messages-answer: `messages`+`answer`;
     both also take `expected_answer` with `chat_completion_input` or `input_query`, as older data sets have them;
     eval/rerank: `query`, `items` (a list of texts) and `relevance` (a number for each item; 0: it is not relevant)."""
@@ -54,6 +54,8 @@ class DatasetConfig(Record):
     rows of a registered data set (all of them, and whatever they are, without rows and digest)."""
     rows: list[dict[str, Any]] | None = None
     """The rows themselves, instead of `uri`."""
+    columns: dict[str, Text] = {}
+    """Names that rows are read by, and the names that the file has for them: `{prompt: question_text}`."""
     hold_out: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the rows kept away from training, chosen by their content; `<dataset_id>:held_out` names them."""
     metadata: dict[str, Any] = {}

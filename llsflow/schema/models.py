@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from llsflow.schema.base import Bool, Identifier, NonNegativeInt, PositiveInt, Record, Text
 from llsflow.schema.services import BaseUrl, Variable
+from llsflow.schema.variables import check_variables
+
+TEMPLATE_DATE = datetime.date(2025, 1, 1)
+"""What a chat template that writes today's date writes in training and evaluation: the same tokens on any day."""
 
 
 class ModelInit(Record):
@@ -62,8 +67,20 @@ class ModelConfig(Record):
     """Commit, tag or branch of a hub id."""
     chat_template: Text | None = None
     """Jinja text, or a file that holds it, to use instead of the model's own template."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template for all conversations, for example `{enable_thinking: false}`; a row's own
+    `chat_template_kwargs` come first."""
+    template_date: datetime.date | None = None
+    """The day that a chat template writes where it writes today's; null: 2025-01-01 in training and evaluation, so
+    that the same plan has the same tokens on any day, and today in the engine."""
     trust_remote_code: Bool = Field(default=False)
     """Run Python code that comes with the model. Only for a model whose code you have read."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_variables(value, "chat_template_kwargs")
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> ModelConfig:
@@ -76,6 +93,10 @@ class ModelConfig(Record):
             raise ValueError("revision is for a hub id: remove it, or set model.path=org/name")
         if self.endpoint and self.chat_template is not None:
             raise ValueError("chat_template: the endpoint writes the prompt by its own: remove it")
+        for name in ("chat_template_kwargs", "template_date"):
+            if getattr(self, name) and (self.endpoint or self.model_type == "rerank"):
+                what = "the endpoint writes the prompt" if self.endpoint else "a reranker has no chat template"
+                raise ValueError(f"{name}: {what}: remove it")
         if self.endpoint and self.trust_remote_code:
             raise ValueError("trust_remote_code: nothing of an endpoint's model is run here: remove it")
         return self

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from llsflow.schema.base import Bool, Identifier, Int, NonNegativeInt, PositiveInt, Record, Text
+from llsflow.schema.variables import check_variables
 
 
 class OptimizerType(StrEnum):
@@ -168,6 +169,8 @@ class Recipe(Record):
     """The learning rate after warm-up: held, or brought to 0 at the last step."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Largest 2-norm of the gradient; null: no clipping."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template for all training rows, over those of the model: `{enable_thinking: false}`."""
     max_length: PositiveInt | None = None
     """Most tokens in a row; null: the model's context."""
     packed_length: PositiveInt = 2048
@@ -195,6 +198,12 @@ class Recipe(Record):
     """Optimizer steps between points of the curves."""
     allow_overlap: Bool = False
     """Go on although benchmark or validation rows are also training rows."""
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _are_variables(cls, value: dict[str, Any]) -> dict[str, Any]:
+        check_variables(value, "chat_template_kwargs")
+        return value
 
     @field_validator("algorithm_config")
     @classmethod

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from llsflow.data.conversation import Conversation, Message
+from llsflow.data.conversation import Conversation, user
 from llsflow.models.generation import Generation
-from llsflow.schema.models import ModelConfig
+from llsflow.schema.models import TEMPLATE_DATE, ModelConfig
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
 from llsflow.scorers import Ask
 from llsflow.steps.context import StepContext
@@ -33,7 +33,7 @@ def sampling_of_try(number: int) -> SamplingParams:
 
 def conversation_of(prompt: str) -> Conversation:
     """Return what a judge is asked."""
-    return [Message(role="user", content=prompt)]
+    return Conversation([user(prompt)])
 
 
 def text_of(made: Generation) -> str | ValueError:
@@ -77,14 +77,15 @@ class _Asker:
         model = self._model(name)
         if model.endpoint:
             return RemoteModel.of(model).embed(texts, stopping=self.context.plan_run.stopping)
-        made = self._embedding_model(model).vectors(list(texts.values()))
+        made = self._embedding_model(name).vectors(list(texts.values()))
         return dict(zip(texts, made, strict=True))
 
     @cache  # noqa: B019 - it lives as long as the step
-    def _embedding_model(self, model: ModelConfig) -> Any:
+    def _embedding_model(self, name: str) -> Any:
         from llsflow.models.catalogue import ready_folder
         from llsflow.models.ranking import RankingModel
 
+        model = self._model(name)
         device, code = self.context.step.locations["device"], model.trust_remote_code
         return RankingModel.load(ready_folder(model), device=device, trust_remote_code=code)
 
@@ -118,6 +119,8 @@ def _answers(context: StepContext, model: ModelConfig) -> Answers:
             ready_folder(model),
             device=context.step.locations["device"],
             chat_template=model.chat_template,
+            chat_template_kwargs=model.chat_template_kwargs,
+            template_date=str(model.template_date or TEMPLATE_DATE),
             trust_remote_code=model.trust_remote_code,
         )
         sampling = sampling_of_try(number)

@@ -9,9 +9,9 @@ from typing import Any
 
 from llsflow import home
 from llsflow.data.dataset import rows_of, source_at
-from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, preview, tokenize
+from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, check_vocabulary, preview, tokenize
 from llsflow.errors import DataError, Mistake
-from llsflow.models.describe import context_length, locate, read_config
+from llsflow.models.describe import context_length, end_token_ids, locate, read_config, vocabulary_size
 from llsflow.models.load import load_tokenizer
 from llsflow.steps.context import Progress, StepContext
 
@@ -24,20 +24,21 @@ PREVIEWED = 3
 def run(context: StepContext) -> dict[str, Any]:
     """Write `train/` and, where there is a validation set, `validation/`."""
     where = context.step.locations
-    tokenizer = load_tokenizer(model_folder(context), **where["tokenizer"])
-    settings = token_settings(context.step.settings["tokens"], model_folder(context), where["tokenizer"]["revision"])
+    model = model_folder(context)
+    tokenizer = load_tokenizer(model, **where["tokenizer"])
+    settings = token_settings(context.step.settings["tokens"], model, where["tokenizer"]["revision"])
     facts: dict[str, TokenFacts] = {}
     for part in ("train", "validation"):
         if part not in where["data"]:
             continue
         facts[part], table = _tokenize(context, part, tokenizer, settings)
+        _warn(facts[part], source_name(where["data"][part]))
         if part == "train":
-            _warn(facts[part], source_name(where["data"][part]))
             shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, len(table.numbers)))]
             home.write_json(context.folder / "preview.json", shown)
     summary = {part: asdict(found) for part, found in facts.items()}
     context.run.log_params(
-        {f"{part}.{name}": value for part, found in summary.items() for name, value in found.items()}
+        {f"{part}.{name}": value for part, found in summary.items() for name, value in found.items() if name != "notes"}
     )
     return summary
 
@@ -63,13 +64,15 @@ def token_settings(keyed: dict[str, Any], model: str, revision: str | None = Non
 
 
 def _warn(facts: TokenFacts, name: str) -> None:
-    """Tell what may well be meant, but should be known."""
+    """Log what may well be meant, but should be known."""
     if not facts.ends:
         logger.warning("%s: no end mark is under loss, so the model will not learn where an answer stops", name)
     for count, what in (
         (facts.truncated, "cut"),
         (facts.dropped, "dropped"),
         (facts.without_loss, "left out: no loss"),
+        (facts.alike, "left out: chosen and rejected are the same tokens once they are cut"),
+        *((count, note) for note, count in facts.notes.items()),
     ):
         if count:
             logger.warning("%s: %d rows %s", name, count, what)
@@ -86,13 +89,18 @@ def _tokenize(
     data = context.step.locations["data"][part]
     source = source_at(data)
     rows = rows_of(source, data["dataset_id"])
+    folder = locate(model_folder(context), context.step.locations["tokenizer"]["revision"])
     table, facts = tokenize(
         rows,
         source.name,
         tokenizer,
         settings,
         lambda done: context.report(Progress(done, len(rows), f"{part} rows")),
+        end_token_ids(folder) if folder else (),
     )
+    size = vocabulary_size(read_config(folder)) if folder else None
+    if size is not None:
+        check_vocabulary(table, size, source.name, tokenizer)
     table.save(context.folder / part)
     digest = context.step.settings["data"][part]["digest"]
     context.run.log_dataset(data["dataset_id"], digest, len(rows), source.name, context="training")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from llsflow.data import FORMATS, evaluation_row, row_format, training_row
+from llsflow.data.conversation import Conversation
 from llsflow.schema.datasets import DatasetPurpose
 
 USER = {"role": "user", "content": "Hello"}
@@ -24,7 +25,7 @@ ANSWER = {"role": "assistant", "content": "Hi"}
     ],
 )
 def test_training_rows(row: dict[str, Any], conversation: list[dict[str, str]]) -> None:
-    assert training_row(row) == conversation
+    assert training_row(row) == Conversation(conversation)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -41,31 +42,39 @@ def test_training_rows(row: dict[str, Any], conversation: list[dict[str, str]]) 
     ],
 )
 def test_evaluation_rows(row: dict[str, Any]) -> None:
-    assert evaluation_row(row) == ([USER], "Hi")
+    assert evaluation_row(row) == (Conversation([USER]), "Hi")  # type: ignore[list-item]
 
 
 def test_every_turn_before_the_answer_is_the_question() -> None:
     system = {"role": "system", "content": "Be brief."}
-    assert evaluation_row({"messages": [system, USER, ANSWER, USER], "answer": "x"})[0] == [system, USER, ANSWER, USER]
+    assert evaluation_row({"messages": [system, USER, ANSWER, USER], "answer": "x"})[0].messages == [
+        system,
+        USER,
+        ANSWER,
+        USER,
+    ]
 
 
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ({"text": "x"}, r"columns are text: purpose post-training/messages takes messages or prompt\+completion or"),
+        ({"body": "x"}, r"columns are body: purpose post-training/messages takes messages or conversations or prompt"),
         (
             {"prompt": "a", "chosen": "b", "rejected": "c"},
             r"is for preference optimisation .recipe.kind: dpo.: supervised fine-tuning takes",
         ),
         ({"prompt": "", "completion": "x"}, "prompt is empty: a text is needed"),
         ({"prompt": 3, "completion": "x"}, "prompt is int '3': a text is needed"),
-        ({"prompt": None, "completion": "x"}, "prompt is missing: a text is needed"),
+        ({"prompt": None, "completion": "x"}, r"columns are prompt \(null\), completion: purpose"),
         ({"messages": "Hello"}, "messages is str 'Hello': a list of messages is needed"),
         ({"messages": []}, "a list of messages is needed"),
-        ({"messages": [{"role": "bot", "content": "x"}]}, r"messages\[0\].role is 'bot': allowed are system, user"),
+        (
+            {"messages": [{"role": "bot", "content": "x"}]},
+            r"messages\[0\].role is 'bot': allowed are system, developer, user",
+        ),
         ({"messages": [USER, {"role": "assistant"}]}, r"messages\[1\].content is missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}, ANSWER]}, "a part of type 'image'"),
-        ({"messages": [USER]}, "no assistant turn with text: there is nothing to learn"),
+        ({"messages": [USER]}, "no assistant turn with text or calls: there is nothing to learn"),
     ],
 )
 def test_bad_rows(row: dict[str, Any], sentence: str) -> None:
@@ -81,7 +90,7 @@ def test_an_evaluation_question_must_not_be_answered_already() -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("Hello", "chat_completion_input is text, but not JSON"),
+        ("Hello", "chat_completion_input is str 'Hello': a list of messages is needed"),
         ("{}", "chat_completion_input is dict '{}': a list of messages is needed"),
         ('[{"role": "bot", "content": ""}]', r"chat_completion_input\[0\].role is 'bot'"),
         ([USER, ANSWER], "chat_completion_input ends with an assistant turn"),
@@ -96,7 +105,7 @@ def test_bad_questions_of_older_data_sets(value: object, sentence: str) -> None:
 @pytest.mark.parametrize("purpose", list(DatasetPurpose))
 def test_every_purpose_reads_its_columns_and_no_others(purpose: DatasetPurpose) -> None:
     for known in FORMATS[purpose]:
-        row = dict.fromkeys(known.columns if known.answered else (*known.columns, "kwargs"))
+        row = dict.fromkeys(known.columns if known.answered else (*known.columns, "kwargs"), "x")
         assert row_format(row, purpose) is known
     with pytest.raises(ValueError, match=f"purpose {purpose} takes"):
         row_format({"nothing": 1}, purpose)
@@ -117,12 +126,11 @@ def test_rows_without_an_answer_have_columns_that_say_what_a_good_one_is(
     asked: dict[str, Any], purpose: DatasetPurpose
 ) -> None:
     row = {**asked, "instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
-    assert evaluation_row(row) == ([USER], None)
+    assert evaluation_row(row) == (Conversation([USER]), None)  # type: ignore[list-item]
     if "messages" not in asked or purpose is DatasetPurpose.EVAL_MESSAGES_ANSWER:
         known = row_format(row, purpose)
-        assert (known.read(row), known.prompt(row)) == ([USER], [USER])
-        with pytest.raises(ValueError, match="or, without an answer, one of "):
-            row_format(asked, purpose)
+        assert (known.read(row).messages, known.prompt(row)) == ([USER], [USER])
+        assert row_format(asked, purpose) is known
     if "messages" not in asked:
         with pytest.raises(ValueError, match="columns are"):
             row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES)
@@ -134,14 +142,13 @@ def test_a_row_with_an_answer_is_read_with_it_or_not_at_all(answer: str) -> None
     wrong = {"completion": "question", "expected_answer": "prompt", "answer": "input_query"}[answer]
     with pytest.raises(ValueError, match="columns are"):
         row_format({wrong: "Hello", answer: "Hi", "id": 5}, DatasetPurpose.EVAL_QUESTION_ANSWER)
-    with pytest.raises(ValueError, match="answer is missing: a text is needed"):
-        evaluation_row({"question": "Hello", "answer": None, "kwargs": []})
 
 
 def test_messages_without_an_answer_must_ask() -> None:
     row = {"messages": [USER, ANSWER], "kwargs": []}
     with pytest.raises(ValueError, match="ends with an assistant turn"):
         row_format(row, DatasetPurpose.EVAL_MESSAGES_ANSWER).read(row)
-    assert evaluation_row({"messages": [USER, ANSWER, USER]}) == ([USER, ANSWER, USER], None)
+    found, expected = evaluation_row({"messages": [USER, ANSWER, USER]})
+    assert (found.messages, expected) == ([USER, ANSWER, USER], None)
     with pytest.raises(ValueError, match="nothing but an assistant turn"):
         evaluation_row({"messages": [ANSWER]})

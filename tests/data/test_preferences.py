@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from llsflow.data.conversation import Conversation
 from llsflow.data.preferences import PREFERENCES, Preference, preference
 
 USER = {"role": "user", "content": "Hello"}
@@ -18,11 +19,14 @@ BAD = {"role": "assistant", "content": "What?"}
 @pytest.mark.parametrize("rejected", ["What?", [BAD], [USER, BAD]])
 def test_every_way_to_write_a_preference_is_the_same(prompt: Any, chosen: Any, rejected: Any) -> None:
     found = preference({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-    assert found == Preference([USER], [GOOD], [BAD])  # type: ignore[list-item]
+    both = (Conversation([USER, answer]) for answer in (GOOD, BAD))  # type: ignore[list-item]
+    assert found == Preference([USER], *both)  # type: ignore[list-item]
 
 
 def test_every_turn_counts_once() -> None:
-    assert PREFERENCES.read({"prompt": "Hello", "chosen": [USER, GOOD], "rejected": "What?"}) == [USER, GOOD, BAD]
+    assert PREFERENCES.read({"prompt": "Hello", "chosen": [USER, GOOD], "rejected": "What?"}).messages == [
+        *(USER, GOOD, BAD)
+    ]
 
 
 @pytest.mark.parametrize(

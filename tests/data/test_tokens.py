@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llsflow.data.template import loss_spans, mask_of, render
+from llsflow.data.conversation import Conversation
+from llsflow.data.learned import begins_inside, mask_of
+from llsflow.data.template import render
 from llsflow.data.tokens import TokenSettings, TokenTable, preview, tokenize
 from llsflow.errors import DataError
 from llsflow.models.load import load_tokenizer
@@ -48,7 +50,9 @@ def test_instruct_learns_the_last_answer_only(tokenizer: Any) -> None:
 
 
 def test_train_on_input_learns_everything(tokenizer: Any) -> None:
-    assert learned(tokenizer, [{"messages": TURNS}], train_on_input=True) == [render(tokenizer, TURNS)]  # type: ignore[arg-type]
+    assert learned(tokenizer, [{"messages": TURNS}], train_on_input=True) == [
+        render(tokenizer, Conversation(TURNS))  # type: ignore[arg-type]
+    ]
 
 
 def test_ids_are_the_templates_own(tokenizer: Any) -> None:
@@ -111,29 +115,39 @@ REWRITING = (
 )
 
 
-def test_a_template_that_rewrites_earlier_turns_is_refused_for_dialog(tiny_folder: Path) -> None:
+def test_a_template_that_rewrites_earlier_turns_is_written_turn_by_turn(tiny_folder: Path) -> None:
     rewriting = load_tokenizer(tiny_folder, REWRITING)
-    with pytest.raises(DataError, match="rows:1: the chat template writes turn 2 differently when more turns follow"):
-        tokenize([(1, {"messages": TURNS})], "rows", rewriting, settings())
-    _, facts = tokenize([(1, {"messages": TURNS[1:3]})], "rows", rewriting, settings())
-    assert facts.loss_tokens
+    rows = [(1, {"messages": TURNS}), (2, {"messages": TURNS[1:3]})]
+    table, facts = tokenize(rows, "rows", rewriting, settings())
+    shown = [
+        "".join(f"[{p['text']}]" if p["loss"] else p["text"] for p in preview(table, n, rewriting)) for n in (0, 1)
+    ]
+    assert shown == [
+        "<|system|>BE BRIEF.<|end|><|user|>Où?<|end|><|assistant|>[Là-bas 🙂<|end|>]",
+        "<|system|>BE BRIEF.<|end|><|user|>Où?<|end|><|assistant|>LÀ-BAS 🙂<|end|><|user|>Sure?<|end|><|assistant|>"
+        "[Yes<|end|>]",
+    ]
+    assert (facts.rows, facts.sequences, table.numbers.tolist()) == (2, 3, [1, 1, 2])
 
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+def test_the_white_space_after_an_end_mark_is_not_learned(tiny_folder: Path) -> None:
+    """The model stops at the mark: nobody ever asks it for more."""
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    opened = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    found = learned(load_tokenizer(tiny_folder, template + opened), [{"messages": TURNS}])
+    assert found == ["Là-bas 🙂<|im_end|>", "Yes<|im_end|>"]
+    plain = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    found = learned(
+        load_tokenizer(tiny_folder, plain + "{% if add_generation_prompt %}assistant:{% endif %}"),
+        [{"messages": TURNS}],
+    )
+    assert found == [" Là-bas 🙂\n", " Yes\n"]
 
 
-def test_spans_of_another_template(tiny_folder: Path) -> None:
-    tokenizer = load_tokenizer(tiny_folder, CHATML)
-    text = render(tokenizer, TURNS)  # type: ignore[arg-type]
-    spans = loss_spans(tokenizer, TURNS, text, DatasetFormat.DIALOG)  # type: ignore[arg-type]
-    assert [text[a:b] for a, b in spans] == ["Là-bas 🙂<|im_end|>\n", "Yes<|im_end|>\n"]
-
-
-def test_a_token_belongs_to_the_span_it_begins_in() -> None:
+def test_a_token_is_learned_that_has_a_character_in_a_span() -> None:
     offsets = [(0, 2), (2, 5), (5, 6), (6, 9)]
     assert mask_of(offsets, [(2, 6)]) == [False, True, True, False]
     assert mask_of(offsets, [(0, 1), (5, 7)]) == [True, False, True, True]
+    assert mask_of(offsets, [(3, 6)]) == [False, True, True, False]
     assert mask_of(offsets, []) == [False] * 4
+    assert [begins_inside(offsets, [(start, 6)]) for start in (2, 3, 5)] == [False, True, False]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from llsflow.data.conversation import Conversation, user
 from llsflow.models.build import byte_tokenizer
 from llsflow.models.generation_attention import use_generation_attention
 from llsflow.models.local import LocalModel
@@ -53,10 +54,10 @@ def make(model_type: str = "llama", seed: int = 0, **changes: Any) -> LocalModel
     return LocalModel(model, TOKENIZER)
 
 
-def ask(*texts: str) -> list[list[dict[str, str]]]:
-    return [[{"role": "user", "content": text}] for text in texts]
+def ask(*texts: str) -> list[Conversation]:
+    return [Conversation([user(text)]) for text in texts]
 
 
-def questions(count: int, seed: int = 0) -> list[list[dict[str, str]]]:
+def questions(count: int, seed: int = 0) -> list[Conversation]:
     rng = random.Random(seed)  # noqa: S311 - questions, not secrets
     return ask(*("".join(rng.choice("abcd ef") for _ in range(rng.randint(0, 40))) for _ in range(count)))

@@ -18,6 +18,7 @@ from llsflow.models.load import load_model, load_tokenizer, save_folder
 from llsflow.models.local import LocalModel
 from llsflow.schema.models import ModelInit
 from llsflow.schema.sampling import SamplingParams
+from tests.models.small import ask
 from tests.models.test_roles import lora
 
 IDS = torch.arange(5, 25)[None]
@@ -97,9 +98,7 @@ def test_an_adapters_folder_is_described_and_answers(base: Path) -> None:
     assert facts.parameters > whole.parameters
     assert facts.weights_digest != whole.weights_digest
     assert facts.shapes == whole.shapes
-    (answer,) = LocalModel.load(folder, device="cpu").generate(
-        [[{"role": "user", "content": "hello"}]], SamplingParams(max_tokens=4), batch_size=1
-    )
+    (answer,) = LocalModel.load(folder, device="cpu").generate(ask("hello"), SamplingParams(max_tokens=4), batch_size=1)
     assert answer.tokens >= 1
 
 

@@ -36,7 +36,7 @@ def client(engine: Engine, tmp_path: Path, tiny_folder: Path) -> Iterator[httpx.
 
 
 def body(text: str, **changes: Any) -> dict[str, Any]:
-    return {"model": "one", "messages": ask(text)[0], "temperature": 0, "max_tokens": 24, **changes}
+    return {"model": "one", "messages": ask(text)[0].messages, "temperature": 0, "max_tokens": 24, **changes}
 
 
 def events(client: httpx.Client, url: str, content: dict[str, Any]) -> list[Any]:

@@ -57,7 +57,7 @@ def client(engine: Engine, conf: Path) -> Iterator[httpx.Client]:
 
 
 def body(text: str, **changes: Any) -> dict[str, Any]:
-    return {"model": "one", "messages": ask(text)[0], "temperature": 0, "max_tokens": 8, **changes}
+    return {"model": "one", "messages": ask(text)[0].messages, "temperature": 0, "max_tokens": 8, **changes}
 
 
 def test_answers_are_those_of_an_evaluation(client: httpx.Client, tiny_folder: Path, engine: Engine) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from llsflow.data.conversation import Conversation
 from llsflow.errors import DataError, ModelError, Stopped
 from llsflow.models.decode import Row
 from llsflow.models.generation import Generation
@@ -23,7 +24,7 @@ def test_greedy_is_what_transformers_generates_row_by_row(model_type: str) -> No
     local, rows = make(model_type), questions(6)
     expected = []
     for row in rows:
-        prompt = TOKENIZER.apply_chat_template(row, tokenize=False, add_generation_prompt=True)
+        prompt = TOKENIZER.apply_chat_template(row.messages, tokenize=False, add_generation_prompt=True)
         ids = torch.tensor([TOKENIZER(prompt, add_special_tokens=False)["input_ids"]])
         model: Any = local.model
         made = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False)
@@ -37,7 +38,7 @@ def test_greedy_is_what_transformers_generates_row_by_row(model_type: str) -> No
 def test_a_shared_start_and_late_joining_change_no_answer(model_type: str, at_once: int) -> None:
     local = make(model_type)
     system = {"role": "system", "content": "instructions that are the same for all"}
-    rows = [[system, *row] for row in questions(6)]
+    rows = [row.after([system]) for row in questions(6)]
     alone = [local.generate([row], SamplingParams(max_tokens=n), batch_size=1) for row in rows for n in (3, 9)]
     prompts = [local.render(row) for row in rows for _ in (3, 9)]
     together = [
@@ -82,7 +83,7 @@ def test_seeds_repeat_and_differ_by_row(llama: LocalModel) -> None:
 def test_generation_says_what_was_asked_how_long_and_why_it_ended(llama: LocalModel) -> None:
     rows = questions(30)
     for generation, row in zip(llama.generate(rows, SamplingParams(max_tokens=7), batch_size=8), rows, strict=True):
-        assert generation.prompt == f"<|user|>{row[0]['content']}<|end|><|assistant|>"
+        assert generation.prompt == f"<|user|>{row.messages[0]['content']}<|end|><|assistant|>"
         assert generation.tokens <= 7
         assert generation.finish == ("length" if generation.tokens == 7 else "stop")
 
@@ -168,11 +169,12 @@ def test_rows_that_do_not_fit_are_refused_together_before_anything_is_generated(
         llama.generate(
             rows, SamplingParams(max_tokens=20), batch_size=2, on_generation=lambda index, _: told.append(index)
         )
-    assert [mistake.where for mistake in caught.value.mistakes] == ["row 2", "row 4"]
+    (mistake,) = caught.value.mistakes
+    assert (mistake.where, mistake.message.rsplit(" (", 1)[1]) == ("row 2", "the same in 1 more row: 4)")
     assert "prompt of 83 tokens and max_tokens 20: the model's context is 96" in str(caught.value)
     with pytest.raises(DataError, match=r"row 1: its prompt of 103 tokens leaves no room to answer.* context is 96"):
         llama.generate(ask("x" * 100), SamplingParams(), batch_size=1)
-    with pytest.raises(DataError, match="and 3 more rows like these"):
+    with pytest.raises(DataError, match="the same in 7 more rows"):
         llama.generate(ask(*["x" * 100] * 8), SamplingParams(max_tokens=1), batch_size=8)
     assert told == []
     (exact,) = llama.generate(ask("x" * 83), SamplingParams(max_tokens=10), batch_size=1)
@@ -180,7 +182,7 @@ def test_rows_that_do_not_fit_are_refused_together_before_anything_is_generated(
 
 
 def test_a_row_that_the_template_refuses_is_named(llama: LocalModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [*ask("fine"), [{"role": "tool", "content": "?"}]]
+    rows = [*ask("fine"), Conversation([{"role": "tool", "content": "?"}])]
     assert llama.render(rows[1]) == llama.render(ask("?")[0]), "the bytes' own template has no mark for tools"
     monkeypatch.setattr(llama.tokenizer, "chat_template", REFUSES_TOOLS)
     with pytest.raises(DataError, match="row 2: the chat template refuses it: no tools here"):

@@ -67,7 +67,7 @@ def test_the_order_is_that_of_the_scores(client: httpx.Client, tmp_path: Path, m
 def test_rerankers_and_models_that_write_take_turns_in_memory(client: httpx.Client) -> None:
     def post(number: int) -> int:
         if number % 3 == 0:
-            said = {"model": "text", "messages": ask(f"q{number}")[0], "max_tokens": 8}
+            said = {"model": "text", "messages": ask(f"q{number}")[0].messages, "max_tokens": 8}
             return client.post("/v1/chat/completions", json=said).status_code
         return client.post(URL, json=body(("cross", "vectors")[number % 2])).status_code
 
@@ -126,7 +126,7 @@ def test_what_needs_no_weights_is_answered_beside_the_queue(client: httpx.Client
         (URL, body("text"), "'text' writes text and ranks nothing: take a model of model_type rerank"),
         (
             "/v1/chat/completions",
-            {"model": "cross", "messages": ask("hi")[0]},
+            {"model": "cross", "messages": ask("hi")[0].messages},
             "'cross' ranks and writes no text: ask it at /v1/rerank",
         ),
         (URL, {"model": "cross", "documents": [""], "top_n": 0, "rank": 1}, "rank: not available here: leave it out"),

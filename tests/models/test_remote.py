@@ -57,8 +57,8 @@ def places(count: int) -> dict[int, Any]:
 def test_every_field_of_the_sampling_arrives(sampling: SamplingParams, sent: dict[str, Any]) -> None:
     with scripted(lambda body, _: "yes") as script:
         made = model(script).answer({4: ask("hi")[0]}, sampling)
-    assert script.sent == [{"model": "mine", "messages": ask("hi")[0], **sent}]
-    assert made == {4: Generation("yes", 3, "stop", json.dumps(ask("hi")[0]))}
+    assert script.sent == [{"model": "mine", "messages": ask("hi")[0].messages, **sent}]
+    assert made == {4: Generation("yes", 3, "stop", json.dumps(ask("hi")[0].messages))}
 
 
 def test_formats_seeds_and_the_name_there_arrive() -> None:
