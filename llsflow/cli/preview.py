@@ -43,9 +43,10 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
         ModelError: the tokenizer or its chat template cannot be used.
     """
     from llsflow.data.dataset import DatasetSource, rows_of
-    from llsflow.data.tokens import preview, tokenize
+    from llsflow.data.tokens import preview
+    from llsflow.models.describe import locate
     from llsflow.schema.datasets import DatasetConfig
-    from llsflow.steps.prepare import token_settings
+    from llsflow.steps.prepare import token_settings, tokens_of, warn
 
     place = step.locations["data"]["train"]
     source = DatasetSource(
@@ -56,7 +57,9 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
     settings = token_settings(
         step.settings["tokens"], str(step.locations["model"]), step.locations["tokenizer"]["revision"]
     )
-    table, facts = tokenize(rows[:count], source.name, tokenizer, settings)
+    model = step.locations["model"]
+    folder = locate(str(model), step.locations["tokenizer"]["revision"]) if model else None
+    table, facts = tokens_of(rows[:count], source.name, tokenizer, settings, folder)
     colours = console.color_system is not None and not console.no_color
     for index, number in enumerate(table.numbers):
         where = (f"{source.name}:{number}", "bold")
@@ -72,6 +75,7 @@ def show(plan: Plan, step: Step, count: int, console: Console) -> None:
         f"(data_format: {settings.data_format}, train_on_input: {str(settings.train_on_input).lower()})",
         soft_wrap=True,
     )
+    warn(facts, source.name)
 
 
 def _tokenizer(plan: Plan, step: Step) -> Any:

@@ -21,7 +21,7 @@ from llsflow.data.pairs import TEXT
 from llsflow.data.preferences import PREFERENCES
 from llsflow.data.problems import grouped
 from llsflow.data.sharegpt import SHAREGPT
-from llsflow.data.values import renamed
+from llsflow.data.values import refuse_half_characters, renamed
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
 from llsflow.store import EMPTY, StoredDataset, chain, encode_row
@@ -211,7 +211,9 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
         try:
             form = row_format(row, source.config.purpose)
             conversation = form.read(row)
-            lines.append(encode_row(row))
+            line = encode_row(row)
+            refuse_half_characters(row, line)
+            lines.append(line)
         except ValueError as error:
             problems.append(Mistake(f"{source.name}:{number}", str(error)))
             continue

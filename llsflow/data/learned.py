@@ -125,11 +125,11 @@ def _place(tokenizer: ChatTokenizer, text: str, turn: _Own, message: Message) ->
     start, end = turn.span
     if text.startswith(turn.text[:end]):
         return turn.span
-    shared = _shared(text, turn.text[:end])
-    kept, rest = turn.text[start:shared].rstrip(), turn.text[shared:end].strip()
-    # a mark that stands only at the very end of a conversation, after the turn's own one
-    if kept and rest in tokenizer.all_special_tokens and not _ends_in_content(kept, message):
-        return (start, start + len(kept))
+    for mark in tokenizer.all_special_tokens:
+        # a mark that stands only at the very end of a conversation, after the turn's own one
+        kept = turn.text[start:end].removesuffix(mark).rstrip()
+        if len(kept) < end - start and text.startswith(turn.text[:start] + kept) and kept:
+            return None if _ends_in_content(kept, message) else (start, start + len(kept))
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -24,6 +25,28 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any] | BadRow:
         except ValueError as error:
             return BadRow(f"{column} holds {error}")
     return plain
+
+
+def refuse_half_characters(row: Mapping[str, Any], line: bytes) -> None:
+    """Refuse a row with text that is not valid Unicode: half a character outside the basic plane, as "\\ud83d" alone.
+
+    Args:
+        row: the row.
+        line: the row as JSON, in which such halves are escaped.
+
+    Raises:
+        ValueError: there is such text, with its column.
+    """
+    if b"\\ud" not in line:
+        return
+    for column, value in row.items():
+        try:
+            json.dumps([column, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{column} holds text that is not valid Unicode (a lone surrogate, half of a character): write the "
+                "whole character, or remove it"
+            ) from None
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, asked_models, referenced_datasets
 from llsflow.schema.training import LoraFinetuningConfig
 from llsflow.scorers import EXPECTED, find_scorer
+
+logger = logging.getLogger("llsflow")
 
 
 @dataclass
@@ -125,8 +128,11 @@ def _find_datasets(experiment: Experiment, world: World, problems: list[Mistake]
     for dataset_id in sorted({name.removesuffix(HELD_OUT) for _, name in referenced_datasets(experiment)}):
         try:
             source = locate(catalogue[dataset_id], config_dir)
-            world.facts[dataset_id] = inspect(source)
+            world.facts[dataset_id] = facts = inspect(source)
             world.sources[dataset_id] = source
+            if facts.unread and experiment.recipe:
+                columns = ", ".join(f"{name} ({count:,} rows)" for name, count in facts.unread.items())
+                logger.warning("%s: columns that nothing reads in training: %s", source.name, columns)
         except MistakesError as error:
             problems += error.mistakes
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llsflow import home
 from llsflow.data.dataset import rows_of, source_at
+from llsflow.data.files import NumberedRow
 from llsflow.data.tokens import TokenFacts, TokenSettings, TokenTable, check_vocabulary, preview, tokenize
 from llsflow.errors import DataError, Mistake
 from llsflow.models.describe import context_length, end_token_ids, locate, read_config, vocabulary_size
@@ -32,7 +34,7 @@ def run(context: StepContext) -> dict[str, Any]:
         if part not in where["data"]:
             continue
         facts[part], table = _tokenize(context, part, tokenizer, settings)
-        _warn(facts[part], source_name(where["data"][part]))
+        warn(facts[part], source_name(where["data"][part]))
         if part == "train":
             shown = [preview(table, row, tokenizer) for row in range(min(PREVIEWED, len(table.numbers)))]
             home.write_json(context.folder / "preview.json", shown)
@@ -63,7 +65,28 @@ def token_settings(keyed: dict[str, Any], model: str, revision: str | None = Non
     return TokenSettings(**{**keyed, "max_length": context})
 
 
-def _warn(facts: TokenFacts, name: str) -> None:
+def tokens_of(
+    rows: Sequence[NumberedRow],
+    name: str,
+    tokenizer: Any,
+    settings: TokenSettings,
+    folder: Path | None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> tuple[TokenTable, TokenFacts]:
+    """Return the rows as tokens that the model of the folder knows; None: it does not exist yet.
+
+    Raises:
+        DataError: rows that cannot be used, or tokens that the model has no embedding for.
+    """
+    ends = end_token_ids(folder) if folder else frozenset()
+    table, facts = tokenize(rows, name, tokenizer, settings, on_progress, ends)
+    size = vocabulary_size(read_config(folder)) if folder else None
+    if size is not None:
+        check_vocabulary(table, size, name, tokenizer)
+    return table, facts
+
+
+def warn(facts: TokenFacts, name: str) -> None:
     """Log what may well be meant, but should be known."""
     if not facts.ends:
         logger.warning("%s: no end mark is under loss, so the model will not learn where an answer stops", name)
@@ -89,18 +112,14 @@ def _tokenize(
     data = context.step.locations["data"][part]
     source = source_at(data)
     rows = rows_of(source, data["dataset_id"])
-    folder = locate(model_folder(context), context.step.locations["tokenizer"]["revision"])
-    table, facts = tokenize(
+    table, facts = tokens_of(
         rows,
         source.name,
         tokenizer,
         settings,
+        locate(model_folder(context), context.step.locations["tokenizer"]["revision"]),
         lambda done: context.report(Progress(done, len(rows), f"{part} rows")),
-        end_token_ids(folder) if folder else (),
     )
-    size = vocabulary_size(read_config(folder)) if folder else None
-    if size is not None:
-        check_vocabulary(table, size, source.name, tokenizer)
     table.save(context.folder / part)
     digest = context.step.settings["data"][part]["digest"]
     context.run.log_dataset(data["dataset_id"], digest, len(rows), source.name, context="training")

@@ -29,8 +29,21 @@ def encode_row(row: Mapping[str, Any]) -> bytes:
         raise ValueError(str(error)) from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    except ValueError:
+        raise ValueError(_no_number(row)) from None
     # UTF-8 has no lone surrogates: inside a JSON string their escape means the same
     return text.encode("utf-8", "backslashreplace")
+
+
+def _no_number(row: Mapping[str, Any]) -> str:
+    """Return the sentence about the column with NaN or infinity, of which JSON has neither."""
+    for column, value in row.items():
+        try:
+            _to_json(value)
+        except ValueError:
+            found = f"is {value}" if isinstance(value, float) else "holds NaN or infinity"
+            return f"{column} {found}, which JSON has not: write null or a number"
+    return "it holds NaN or infinity, which JSON has not"
 
 
 def decode_row(line: bytes) -> dict[str, Any]:

@@ -215,4 +215,5 @@ def tokenizer_of(structure: Structure) -> Any:
         clean_up_tokenization_spaces=False,
     )
     tokenizer.chat_template = structure.text
+    tokenizer.name_or_path = structure.name
     return tokenizer
