@@ -152,3 +152,109 @@ def test_messages_without_an_answer_must_ask() -> None:
     assert (found.messages, expected) == ([USER, ANSWER, USER], None)
     with pytest.raises(ValueError, match="nothing but an assistant turn"):
         evaluation_row({"messages": [ANSWER]})
+
+
+HELLO = [USER, ANSWER]
+SHAREGPT = [{"from": "human", "value": "Hello"}, {"from": "gpt", "value": "Hi"}]
+CALL = {"name": "get_time", "arguments": {"city": "Oslo"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "conversation"),
+    [
+        ({"conversations": SHAREGPT}, [USER, ANSWER]),
+        (
+            {"conversations": SHAREGPT, "system": "Be brief."},
+            [{"role": "system", "content": "Be brief."}, USER, ANSWER],
+        ),
+        (
+            {
+                "conversations": [
+                    {"from": "human", "value": "Hello"},
+                    {"from": "function_call", "value": '{"name": "get_time", "arguments": {"city": "Oslo"}}'},
+                    {"from": "observation", "value": {"time": "noon"}},
+                    {"from": "gpt", "value": "Hi", "weight": 0},
+                ]
+            },
+            [
+                USER,
+                {"role": "assistant", "tool_calls": [{"type": "function", "function": CALL}]},
+                {"role": "tool", "content": '{"time": "noon"}'},
+                {**ANSWER, "weight": 0},
+            ],
+        ),
+        ({"instruction": "Hello", "input": "", "output": "Hi"}, [USER, ANSWER]),
+        (
+            {"instruction": "Hello", "input": "there", "output": "Hi"},
+            [{"role": "user", "content": "Hello\nthere"}, ANSWER],
+        ),
+        (
+            {"messages": '[{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]'},
+            [USER, ANSWER],
+        ),
+        ({"messages": None, "prompt": "Hello", "completion": "Hi"}, [USER, ANSWER]),
+        ({"messages": [USER, ANSWER], "prompt": None, "completion": None}, [USER, ANSWER]),
+        ({"messages": [{**USER, "tool_calls": None, "weight": None, "name": None}, ANSWER]}, [USER, ANSWER]),
+    ],
+)
+def test_further_forms_of_training_rows(row: dict[str, Any], conversation: list[Any]) -> None:
+    assert training_row(row) == Conversation(conversation)
+
+
+def test_plain_text_is_no_conversation() -> None:
+    assert training_row({"text": "Hello"}) == "Hello"
+    with pytest.raises(ValueError, match="columns are text"):
+        evaluation_row({"text": "Hello"})
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        (
+            {"messages": [{**ANSWER, "tool_call": []}, {**ANSWER, "audio": {}}]},
+            r"messages\[1\].audio is not read by",
+        ),
+        (
+            {"messages": [{**USER, "tool_calls": [CALL]}, ANSWER]},
+            r"messages\[0\].tool_calls is for messages of",
+        ),
+        (
+            {"messages": [USER, {**ANSWER, "weight": 0.5}]},
+            r"messages\[1\].weight is 0.5: allowed are 0",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "x"}}]}]},
+            r"messages\[1\].tool_calls\[0\].function.arguments is str 'x': an object is needed",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"function": {"arguments": {}}}]}]},
+            r"messages\[1\].tool_calls\[0\].function.name is missing",
+        ),
+        (
+            {"messages": [USER, {**ANSWER, "reasoning": "a", "thinking": "b"}]},
+            r"messages\[1\]: reasoning and thinking are names of the same and differ",
+        ),
+        ({"messages": [USER, ANSWER], "tools": [{"function": {}}]}, r"tools\[0\].function.name is missing"),
+        ({"messages": [USER, ANSWER], "tools": [CALL], "functions": [CALL]}, "tools and functions are both there"),
+        ({"conversations": [{"from": "bot", "value": "x"}]}, r"conversations\[0\].from is 'bot': allowed are system"),
+        ({"conversations": [{"from": "human", "value": 3}]}, r"conversations\[0\].value is int '3'"),
+        (
+            {"prompt": "Hello", "completion": "GO AWAY", "label": False},
+            "label is False: prompt.completion.label is an unpaired preference .as for KTO.",
+        ),
+    ],
+)
+def test_what_no_conversation_holds_is_named(row: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        training_row(row)
+
+
+def test_an_empty_expected_answer_is_an_answer() -> None:
+    assert evaluation_row({"question": "Hello", "answer": ""})[1] == ""
+    with pytest.raises(ValueError, match="answer is empty"):
+        training_row({"question": "Hello", "answer": ""})
+
+
+def test_the_sentence_about_columns_says_how_to_rename_them() -> None:
+    with pytest.raises(ValueError, match=r"columns are q, a: .* dataset.columns='{prompt: YOUR_COLUMN"):
+        training_row({"q": "Hello", "a": "Hi"})

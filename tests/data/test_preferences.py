@@ -43,3 +43,26 @@ def test_every_turn_counts_once() -> None:
 def test_preferences_that_are_none(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         preference({"prompt": "Hello", "chosen": "Hi", "rejected": "What?", **changed})
+
+
+ASKED = [{"role": "user", "content": "Again?"}]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "prompt"),
+    [
+        ([USER, GOOD], [USER, BAD], [USER]),
+        ([USER, GOOD, *ASKED, GOOD], [USER, GOOD, *ASKED, BAD], [USER, GOOD, *ASKED]),
+        ([USER, GOOD, *ASKED, BAD], [USER, GOOD, *ASKED, BAD, *ASKED, GOOD], [USER, GOOD, *ASKED]),
+    ],
+)
+def test_the_prompt_is_what_both_begin_with(chosen: list[Any], rejected: list[Any], prompt: list[Any]) -> None:
+    found = preference({"chosen": chosen, "rejected": rejected})
+    assert found == Preference(prompt, Conversation(chosen), Conversation(rejected))
+
+
+def test_a_prompt_that_is_nowhere_is_missed() -> None:
+    with pytest.raises(ValueError, match="prompt is missing: chosen and rejected may hold it where both are lists"):
+        preference({"chosen": "Hi", "rejected": "What?"})
+    with pytest.raises(ValueError, match="prompt is missing, and chosen and rejected share no message at their start"):
+        preference({"chosen": [GOOD], "rejected": [BAD]})
