@@ -22,12 +22,14 @@ from llsflow.models.protocol import (
     CompletionRequest,
     EmbeddingRequest,
     RankingRequest,
+    call_schema_of,
     conversation_of,
     format_of,
     sampling_of,
 )
 from llsflow.models.ranking_lane import EmbeddingTicket, RankTicket
-from llsflow.models.replies import LAST_EVENT, Reply, embedding_body, error_body, event, ranking_body
+from llsflow.models.replies import LAST_EVENT, Reply, embedding_body, error_body, event, finish_of, ranking_body
+from llsflow.models.responses import Said
 from llsflow.models.serving import Engine
 from llsflow.schema.models import ModelConfig
 
@@ -48,8 +50,13 @@ def ticket_of(asked: ChatRequest | CompletionRequest, model: ModelConfig) -> Tic
     if wanted and (mistakes := check_format(wanted)):
         raise ValueError("; ".join(f"response_format: {mistake}" for mistake in mistakes))
     seed = secrets.randbits(31) if asked.seed is None else asked.seed
-    said = asked.prompt if isinstance(asked, CompletionRequest) else conversation_of(asked)
-    return Ticket(model, said, sampling_of(asked), seed, wanted)
+    if isinstance(asked, CompletionRequest):
+        return Ticket(model, asked.prompt, sampling_of(asked), seed, wanted)
+    call = call_schema_of(asked)
+    conversation = conversation_of(asked)
+    one = asked.parallel_tool_calls is False
+    sampling = sampling_of(asked)
+    return Ticket(model, conversation, sampling, seed, call or wanted, must_call=call is not None, one_call=one)
 
 
 async def answered(engine: Engine, request: Request, ticket: Ticket, reply: Reply) -> Response:
@@ -99,12 +106,12 @@ async def streamed(engine: Engine, request: Request, ticket: Ticket, reply: Repl
         ValueError, LlsflowError: why there is no answer.
     """
     loop = asyncio.get_running_loop()
-    came: asyncio.Queue[str | None] = asyncio.Queue()
+    came: asyncio.Queue[Said | None] = asyncio.Queue()
 
-    def tell(text: str | None) -> None:
-        loop.call_soon_threadsafe(came.put_nowait, text)
+    def tell(said: Said | None) -> None:
+        loop.call_soon_threadsafe(came.put_nowait, said)
 
-    ticket.on_text = tell
+    ticket.on_said = tell
     ticket.answered.add_done_callback(lambda _: tell(None))
     engine.submit(ticket)
     first = asyncio.ensure_future(came.get())
@@ -118,20 +125,20 @@ async def streamed(engine: Engine, request: Request, ticket: Ticket, reply: Repl
 
 
 async def _events(
-    ticket: Ticket, reply: Reply, came: asyncio.Queue[str | None], text: str | None
+    ticket: Ticket, reply: Reply, came: asyncio.Queue[Said | None], said: Said | None
 ) -> AsyncIterator[bytes]:
     try:
         first = True
-        while text is not None:
-            yield reply.part(text, first=first)
-            first, text = False, await came.get()
+        while said is not None:
+            yield reply.part(said, first=first)
+            first, said = False, await came.get()
         try:
             answer: Answer = ticket.answered.result()
         except (ValueError, LlsflowError) as error:
             _, kind, code = failure(error)
             yield event(error_body(str(error), kind, code))
             return
-        yield reply.part(finish=answer.finish, first=first)
+        yield reply.part(finish=finish_of(answer), first=first)
         if reply.counts:
             yield reply.count(answer)
         yield LAST_EVENT

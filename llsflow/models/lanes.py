@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, UnavailableError
 from llsflow.models.generation import Finish
+from llsflow.models.responses import Call, ResponseReader, Said
 from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.sampling import SamplingParams
@@ -47,6 +48,9 @@ class Answer:
     finish: Finish
     prompt_tokens: int
     tokens: int
+    reasoning: str = ""
+    """What the model wrote before the answer, where its chat template has marks for that."""
+    calls: tuple[Call, ...] = ()
 
 
 A = TypeVar("A")
@@ -83,11 +87,17 @@ class Ticket(Waiting[Answer]):
     sampling: SamplingParams
     seed: int
     response_format: ResponseFormat | None = None
-    on_text: Callable[[str], None] | None = None
+    must_call: bool = False
+    """The answer is held to a call: `response_format` is its schema."""
+    one_call: bool = False
+    """Only the first call of the answer counts."""
+    on_said: Callable[[Said], None] | None = None
     """Told in the engine's thread what the answer has grown by."""
     prompt: str = ""
     row: Row | None = None
     text: GrowingText | None = None
+    reader: ResponseReader | None = None
+    """Takes the answer apart; None: all of it is text."""
 
     def drop(self) -> None:
         """Do not want the answer any longer; from any thread."""
@@ -154,10 +164,12 @@ class Lane:
         except (ValueError, LlsflowError) as error:
             self._fail(ticket, ValueError(str(error)))
             return
-        if ticket.on_text:
+        ticket.reader = self._reader(ticket)
+        if ticket.on_said:
             from llsflow.models.text import GrowingText
 
-            ticket.text = GrowingText(self.local.tokenizer, ticket.sampling.stop or ())
+            marks = ticket.reader is not None
+            ticket.text = GrowingText(self.local.tokenizer, ticket.sampling.stop or (), special=marks)
         ticket.row.dropped = ticket.dropped
         self._tickets[ticket.row] = ticket
         self._joining.append(ticket)
@@ -201,6 +213,15 @@ class Lane:
                 ticket.prompt = self.local.render(conversation)
         return self.local.encode([ticket.prompt])[0]
 
+    def _reader(self, ticket: Ticket) -> ResponseReader | None:
+        """Return what takes the answer apart: where there is reasoning, or tools to be called."""
+        if isinstance(ticket.asked, str):
+            return None
+        found, tools = self.local.responses, bool(ticket.asked.tools)
+        if not tools and not found.has_reasoning:
+            return None
+        return found.reader(ticket.prompt, calls=tools, must_call=ticket.must_call, one=ticket.one_call)
+
     def _join(self) -> None:
         """Read the prompts of those that are new, as far as there is room."""
         from llsflow.models.decode import Batch
@@ -236,8 +257,10 @@ class Lane:
             self._end(row)
         for row in batch.rows:
             ticket = self._tickets[row]
-            if ticket.on_text and ticket.text and (more := ticket.text.more(row.made)):
-                ticket.on_text(more)
+            if ticket.on_said and ticket.text and (more := ticket.text.more(row.made)):
+                said = ticket.reader.more(more) if ticket.reader else Said(more)
+                if said != Said():
+                    ticket.on_said(said)
 
     def _end(self, row: Row) -> None:
         ticket = self._tickets[row]
@@ -250,11 +273,16 @@ class Lane:
         if row.read:
             self._prefixes.keep(row.read)
             row.read = None
-        made = self.local.generation(row, ticket.prompt)
-        if ticket.on_text and ticket.text and (rest := ticket.text.rest(made.text)):
-            ticket.on_text(rest)
+        made = self.local.generation(row, ticket.prompt, special=ticket.reader is not None)
+        rest = ticket.text.rest(made.text) if ticket.on_said and ticket.text else made.text
+        said = ticket.reader.rest(rest) if ticket.reader else Said(rest)
+        if ticket.on_said and said != Said():
+            ticket.on_said(said)
+        whole = ticket.reader.made if ticket.reader else Said(made.text)
         self.counts.answered += 1
-        ticket.answered.set_result(Answer(made.text, made.finish, len(row.prompt), made.tokens))
+        ticket.answered.set_result(
+            Answer(whole.text, made.finish, len(row.prompt), made.tokens, whole.reasoning, whole.calls)
+        )
 
     def _make_do(self) -> None:
         """Go on with half as many rows; a request that is too large alone fails."""

@@ -16,8 +16,9 @@ from llsflow.errors import DataError, Mistake, ModelError, Stopped
 from llsflow.models.describe import context_length
 from llsflow.models.generation import Generation
 from llsflow.models.load import load_tokenizer
+from llsflow.models.responses import ResponseFormat
 from llsflow.models.text import StopText, before_stop, text_of
-from llsflow.schema.inference import ResponseFormat
+from llsflow.schema.inference import ResponseFormat as WantedFormat
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class LocalModel:
         self.ends = _end_tokens(model, tokenizer)
         candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.pad = next(token for token in candidates if token is not None)
+
+    @cached_property
+    def responses(self) -> ResponseFormat:
+        """Return how the model's answers are taken apart."""
+        return ResponseFormat.of(self.tokenizer)
 
     @cached_property
     def formats(self) -> Formats:
@@ -86,7 +92,7 @@ class LocalModel:
         *,
         batch_size: int,
         seed: int = 0,
-        response_format: ResponseFormat | None = None,
+        response_format: WantedFormat | None = None,
         done: Mapping[int, Generation] = MappingProxyType({}),
         on_generation: Callable[[int, Generation], None] | None = None,
         stopping: Callable[[], bool] | None = None,
@@ -182,7 +188,7 @@ class LocalModel:
         *,
         seed: int,
         index: int = 0,
-        response_format: ResponseFormat | None = None,
+        response_format: WantedFormat | None = None,
     ) -> Row:
         """Return a prompt ready to be decoded.
 
@@ -204,12 +210,12 @@ class LocalModel:
         constraint = self.formats.constraint(response_format) if response_format else None
         return Row(index, ids, limit, rng, sampling, stop, constraint)
 
-    def generation(self, row: Row, prompt: str) -> Generation:
-        """Return what a finished row came to; `prompt` is what was rendered for it."""
+    def generation(self, row: Row, prompt: str, *, special: bool = False) -> Generation:
+        """Return what a finished row came to; `prompt` is what was rendered for it, `special`: with special tokens."""
         if row.finish is None:
             raise RuntimeError(f"row {row.number} was never finished")
         ids = row.made[:-1] if row.made[-1] in self.ends else row.made
-        text, stopped = before_stop(text_of(self.tokenizer, ids), row.sampling.stop or ())
+        text, stopped = before_stop(text_of(self.tokenizer, ids, special=special), row.sampling.stop or ())
         return Generation(text, len(row.made), "stop" if stopped else row.finish, prompt)
 
     def _render(self, conversations: Sequence[Conversation]) -> list[str]:
@@ -224,7 +230,7 @@ class LocalModel:
         return prompts
 
     def _rows(
-        self, prompts: Sequence[str], sampling: SamplingParams, seed: int, response_format: ResponseFormat | None
+        self, prompts: Sequence[str], sampling: SamplingParams, seed: int, response_format: WantedFormat | None
     ) -> list[Row]:
         rows, mistakes = [], []
         for index, ids in enumerate(self.encode(prompts)):

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from llsflow.data.conversation import Conversation, Messages, ToolCall, messages_of, with_parts
+from llsflow.data.parts import tools_of
 from llsflow.schema.base import Bool, Int, NonNegativeInt, PositiveInt, Record, Text
 from llsflow.schema.inference import GrammarResponseFormat, JsonSchemaResponseFormat, ResponseFormat
 from llsflow.schema.kinds import Kind, mistake_in_words, untagged
@@ -243,6 +244,39 @@ def conversation_of(request: ChatRequest) -> Conversation:
         "chat_template_kwargs": request.chat_template_kwargs,
     }
     return with_parts(row, messages_of({"messages": request.messages}))
+
+
+def call_schema_of(request: ChatRequest) -> JsonSchemaResponseFormat | None:
+    """Return the schema of a call, where the answer has to be one; None: it has not.
+
+    Raises:
+        ValueError: a choice that cannot be made, and why.
+    """
+    choice = request.tool_choice
+    if choice in (None, "auto", "none"):
+        return None
+    tools = [tool["function"] for tool in tools_of({"tools": request.tools}, "tools")]
+    if isinstance(choice, dict):
+        named = choice.get("function")
+        name = named.get("name") if isinstance(named, dict) else choice.get("name")
+        tools = [tool for tool in tools if tool["name"] == name]
+        if not tools:
+            raise ValueError(f"tool_choice: {name!r} is none of the tools")
+    if not tools:
+        raise ValueError("tool_choice: required needs tools")
+    if request.response_format or request.structured_outputs:
+        raise ValueError("tool_choice: an answer that has to be a call keeps to no other format: leave one of them out")
+    return JsonSchemaResponseFormat(json_schema={"anyOf": [_schema_of_call(tool) for tool in tools]})
+
+
+def _schema_of_call(tool: Mapping[str, Any]) -> dict[str, Any]:
+    parameters = tool.get("parameters") or {"type": "object", "properties": {}}
+    return {
+        "type": "object",
+        "properties": {"name": {"const": tool["name"]}, "parameters": parameters},
+        "required": ["name", "parameters"],
+        "additionalProperties": False,
+    }
 
 
 def wire(conversation: Conversation) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from llsflow.models.protocol import CompletionRequest, EmbeddingRequest, Ranking
 
 if TYPE_CHECKING:
     from llsflow.models.lanes import Answer
+    from llsflow.models.responses import Call, Said
 
 LAST_EVENT = b"data: [DONE]\n\n"
 
@@ -28,18 +29,33 @@ class Reply:
         """Whether a stream's last event counts the tokens."""
         kind = "chatcmpl" if self.chat else "cmpl"
         self.id, self.created = f"{kind}-{uuid.uuid4().hex}", int(time.time())
+        self._calls = 0
+        """Calls that were streamed."""
 
     def whole(self, answer: Answer) -> dict[str, Any]:
         """Return the body of a whole answer."""
-        said = {"message": {"role": "assistant", "content": answer.text}} if self.chat else {"text": answer.text}
-        choice = {"index": 0, **said, "finish_reason": answer.finish, "logprobs": None}
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text or (None if answer.calls else "")}
+        if answer.reasoning:
+            message["reasoning_content"] = answer.reasoning
+        if answer.calls:
+            message["tool_calls"] = [_call(call) for call in answer.calls]
+        said = {"message": message} if self.chat else {"text": answer.text}
+        choice = {"index": 0, **said, "finish_reason": finish_of(answer), "logprobs": None}
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._head(kind), "choices": [choice], "usage": _usage(answer)}
 
-    def part(self, text: str | None = None, finish: str | None = None, *, first: bool = False) -> bytes:
-        """Return the event of more text, or of the end."""
-        delta = {**({"role": "assistant"} if first else {}), **({} if text is None else {"content": text})}
-        said = {"delta": delta} if self.chat else {"text": text or ""}
+    def part(self, more: Said | None = None, finish: str | None = None, *, first: bool = False) -> bytes:
+        """Return the event of more that was said, or of the end."""
+        delta: dict[str, Any] = {"role": "assistant"} if first else {}
+        if more and (more.text or not (more.reasoning or more.calls)):
+            delta["content"] = more.text
+        if more and more.reasoning:
+            delta["reasoning_content"] = more.reasoning
+        if more and more.calls:
+            numbered = enumerate(more.calls, self._calls)
+            delta["tool_calls"] = [{"index": place, **_call(call)} for place, call in numbered]
+            self._calls += len(more.calls)
+        said = {"delta": delta} if self.chat else {"text": more.text if more else ""}
         choice = {"index": 0, **said, "finish_reason": finish, "logprobs": None}
         return event(
             {**self._head(self._kind_of_part()), "choices": [choice], **({"usage": None} if self.counts else {})}
@@ -54,6 +70,16 @@ class Reply:
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def finish_of(answer: Answer) -> str:
+    """Return why an answer ended, as the protocol has it: an answer of calls waits for what they give."""
+    return "tool_calls" if answer.calls and answer.finish == "stop" else answer.finish
+
+
+def _call(call: Call) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}
 
 
 def ranking_body(request: RankingRequest, scores: Sequence[float]) -> dict[str, Any]:

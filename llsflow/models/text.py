@@ -12,9 +12,9 @@ UNFINISHED = "\ufffd"
 """What a tokenizer writes for bytes that are no character yet."""
 
 
-def text_of(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
-    """Return the text of token ids, without special tokens."""
-    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int], *, special: bool = False) -> str:
+    """Return the text of token ids, without special tokens unless they are asked for."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=not special, clean_up_tokenization_spaces=False))
 
 
 def before_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
@@ -42,9 +42,10 @@ class StopText:
 class GrowingText:
     """The text of a generation while it grows: what was told is never taken back."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: Sequence[str], *, special: bool = False) -> None:
         self.tokenizer = tokenizer
         self.stop = tuple(stop)
+        self.special = special
         self.told = 0
         """Characters that `more` has returned."""
         self._settled = ""
@@ -54,8 +55,8 @@ class GrowingText:
 
     def more(self, made: Sequence[int]) -> str:
         """Return what the text has grown by, as far as no token to come can change it or make a stop text of it."""
-        known = text_of(self.tokenizer, made[self._start : self._end])
-        longer = text_of(self.tokenizer, made[self._start :])
+        known = text_of(self.tokenizer, made[self._start : self._end], special=self.special)
+        longer = text_of(self.tokenizer, made[self._start :], special=self.special)
         if len(longer) > len(known) and not longer.endswith(UNFINISHED):
             self._settled += longer[len(known) :]
             self._start, self._end = self._end, len(made)

@@ -181,6 +181,8 @@ TEMPLATES = [
         r"<\|assistant\|>(\n.*?)(?=<\|user\|>|<\|observation\|>|$)",
         ("<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "[gMASK]", "<sop>"),
         tools=True,
+        one_call=True,
+        text_beside_calls=False,
         eos="<|user|>",
     ),
 ]
