@@ -26,6 +26,8 @@ class Answer:
     finish: str = "stop"
     calls: Sequence[tuple[str, str]] = ()
     """Names and arguments of functions that are called."""
+    ids: Sequence[str] = ()
+    """Of the calls; none: call_0, call_1, …"""
     hold: threading.Event | None = None
     """Waited for before the last piece of a streamed answer."""
     body: Any = None
@@ -109,7 +111,11 @@ def _pieces(said: Answer) -> list[dict[str, Any]]:
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
     deltas += [{"content": part} for part in re.findall(r"\S+\s*|\s+", said.text)]
     for index, (name, arguments) in enumerate(said.calls):
-        begin = {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": ""}}
+        begin = {
+            "id": said.ids[index] if said.ids else f"call_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": ""},
+        }
         deltas.append({"tool_calls": [{"index": index, **begin}]})
         deltas.append({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
     finish = "tool_calls" if said.calls else said.finish

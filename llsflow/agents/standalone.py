@@ -120,7 +120,7 @@ class StandaloneAgent:
             output_shields=self.shields.output,
             retrieval=Retrieval(),
             model=self.remote,
-            form=checks.form_of(tool_config, self.model),
+            form=checks.form_of(tool_config, self.model, formatted=self.config.response_format is not None),
             earlier=[*earlier, *before],
             turn=self.sessions.begin(StoredTurn(str(uuid.uuid4()), session_id, request, datetime.now(UTC))),
             sessions=self.sessions,

@@ -16,7 +16,9 @@ from llsflow.config.folders import Folders, Version
 from llsflow.config.report import MISSING, Report
 from llsflow.data.stored import shared_store
 from llsflow.errors import ModelError, NotFoundError
-from llsflow.models.load import model_folder
+from llsflow.models.describe import chat_templates, locate
+from llsflow.models.load import model_folder, template_text
+from llsflow.models.responses import call_format
 from llsflow.schema.models import ModelConfig
 from llsflow.store import Store, StoredCheckpoint
 
@@ -97,6 +99,28 @@ def ready_folder(model: ModelConfig) -> Path:
                 build.build(model.init, INIT_SEED, aside)
                 aside.rename(folder)
     return folder
+
+
+def writes_calls(model: ModelConfig) -> bool:
+    """Return whether a model of this machine writes calls of tools by its own chat template, as far as is known."""
+    if model.chat_template:
+        templates = [template_text(model.chat_template)]
+    elif model.path:
+        folder = locate(model.path, model.revision)
+        templates = _templates(folder, _changed(folder)) if folder else []
+    else:
+        templates = chat_templates(Path(model.init.tokenizer)) if model.init else []
+    return any(call_format(text) for text in templates)
+
+
+def _changed(folder: Path) -> tuple[int, ...]:
+    files = (folder / name for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"))
+    return tuple(file.stat().st_mtime_ns for file in files if file.is_file())
+
+
+@lru_cache(maxsize=64)
+def _templates(folder: Path, _: tuple[int, ...]) -> list[str]:
+    return chat_templates(folder)
 
 
 def _conf_models(config_dir: Path | None) -> list[tuple[str, ModelConfig]]:

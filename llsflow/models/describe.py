@@ -260,11 +260,23 @@ def read_header(file: Path) -> list[Tensor]:
 
 
 def has_chat_template(path: Path) -> bool:
-    """Return whether the folder brings a chat template in any of the places that transformers reads."""
-    if (path / "chat_template.jinja").is_file() or (path / "chat_template.json").is_file():
-        return True
-    config = home.read_json(path / "tokenizer_config.json")
-    return isinstance(config, dict) and bool(config.get("chat_template"))
+    """Return whether the tokenizer brings a chat template."""
+    return bool(chat_templates(path))
+
+
+def chat_templates(path: Path) -> list[str]:
+    """Return the texts of a tokenizer's chat templates, of which there may be one for tools; none: it has none."""
+    file = path / "chat_template.jinja"
+    if file.is_file():
+        return [file.read_text("utf-8")]
+    for name in ("chat_template.json", "tokenizer_config.json"):
+        config = home.read_json(path / name) or {}
+        match config.get("chat_template") if isinstance(config, dict) else None:
+            case str(text) if text:
+                return [text]
+            case list(named):
+                return [str(one.get("template")) for one in named if isinstance(one, dict)]
+    return []
 
 
 def tokenizer_digest(path: Path) -> str:

@@ -19,6 +19,7 @@ from llsflow.schema.models import ModelConfig
 from llsflow.store import Store
 from tests.models.serving import served
 from tests.models.small import make
+from tests.templates import FOLDER
 
 TOOL = {
     "name": "add",
@@ -31,15 +32,17 @@ TOOL = {
 }
 
 
-@pytest.fixture
-def agents(llsflow_home: Path, tmp_path: Path) -> Iterator[AgentsService]:
-    """Agents over a real engine with a random model that has room for definitions."""
+@pytest.fixture(params=["bytes", "qwen25"])
+def agents(llsflow_home: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[AgentsService]:
+    """Agents over a real engine with a random model: with a template that writes no tools,
+    and with one that does."""
     local = make(max_position_embeddings=2048)
     local.model.save_pretrained(str(tmp_path / "model"))
     local.tokenizer.save_pretrained(str(tmp_path / "model"))
     conf = tmp_path / "conf"
     (conf / "model").mkdir(parents=True)
-    (conf / "model" / "small.yaml").write_text(f"model_id: small\npath: {tmp_path / 'model'}\n")
+    template = "" if request.param == "bytes" else f"chat_template: {FOLDER / 'qwen25.jinja'}\n"
+    (conf / "model" / "small.yaml").write_text(f"model_id: small\npath: {tmp_path / 'model'}\n{template}")
     engine = Engine(max_models=1, batch_size=4, device="cpu")
     engine.start()
 

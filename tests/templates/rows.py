@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
@@ -27,8 +28,9 @@ def text(rng: random.Random) -> str:
     return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 6)))
 
 
-def row(structure: Structure, seed: int) -> dict[str, Any]:
-    """Return a row of messages, and of tools where the template writes them."""
+def row(structure: Structure, seed: int, *, reasoning: bool = True) -> dict[str, Any]:
+    """Return a row of messages, with tools and reasoning where the template writes them."""
+    structure = structure if reasoning else dataclasses.replace(structure, reasoning=False)
     rng = random.Random(f"{structure.name}/{seed}")  # noqa: S311 - conversations, not secrets
     messages: list[dict[str, Any]] = []
     if structure.system and rng.random() < 0.5:
