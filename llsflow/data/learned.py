@@ -23,6 +23,7 @@ NO_REASONING = "without reasoning, though the chat template opens some: they are
 _THOUGHTS = (
     *(("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>")),
     *(("<thought>", "</thought>"), ("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]")),
+    *(("<|channel>thought", "<channel|>"), ("<|START_THINKING|>", "<|END_THINKING|>")),
 )
 """Marks around the reasoning before an answer."""
 
@@ -93,12 +94,13 @@ def written(
     turns = [place for place in turns if place >= since and conversation.messages[place].get("weight") != 0]
     found = Written([])
     own = {place: _own(tokenizer, conversation, place, whole, found.notes) for place in turns}
+    found.pieces = _pieces(tokenizer, conversation, whole, own)
+    every = "\0".join(piece.text for piece in found.pieces)
     for place, message in enumerate(conversation.messages):
         if place in own:
             _note_answer(message, _text_of(own[place]), found.notes)
-        elif _left_out(_after_thoughts(message.get("content", "")), whole):
+        elif _left_out(_after_thoughts(message.get("content", "")), every):
             found.notes.add(MESSAGE_LEFT_OUT)
-    found.pieces = _pieces(tokenizer, conversation, whole, own)
     return found
 
 
@@ -142,10 +144,10 @@ def _own(tokenizer: ChatTokenizer, conversation: Conversation, place: int, whole
         return _by_marks(tokenizer, until, marked[len(before or ()) :], place)
     if place == 0:
         start = _first_turn(tokenizer, conversation, until)
-        return _Own(until, (start, _end(until, start, message)))
+        return _Own(until, (start, _end(tokenizer, until, start, message)))
     opened = render(tokenizer, conversation.until(place), prompt=True)
     if until.startswith(opened):
-        return _Own(until, (len(opened), _end(until, len(opened), message)))
+        return _Own(until, (len(opened), _end(tokenizer, until, len(opened), message)))
     return _reopened(tokenizer, conversation.until(place + 1), opened, until, notes)
 
 
@@ -170,26 +172,51 @@ def _reopened(tokenizer: ChatTokenizer, conversation: Conversation, opened: str,
     place, message = len(conversation.messages) - 1, conversation.messages[-1]
     closed = render(tokenizer, conversation.until(place))
     header = opened[len(closed) :] if opened.startswith(closed) else ""
+    own: str | None = None
     if not until.startswith(closed + header) and (start := _after_tail(opened, header, until)) is not None:
-        end = _end(until, start, message)
-        return _Own(opened + until[start:end], (len(opened), len(opened) + end - start))
+        own = until[start : _end(tokenizer, until, start, message)]
+    for marks in _THOUGHTS:
+        if own is None:
+            own = _after_thoughts_opened(tokenizer, opened, until, message, marks, notes)
+    if own is not None:
+        return _Own(opened + own, (len(opened), len(opened) + len(own)))
     shared = _shared(opened, until)
-    for mark, close in _THOUGHTS:
-        # the template opens the reasoning, and leaves it out of the turn that it writes
-        if opened[shared:].strip() == mark:
-            content = message.get("content", "")
-            inline = content.split(mark)[-1].split(close)[0] if close in content else ""
-            thoughts = (reasoning_of(message) or inline).strip("\n")
-            if reasoning_of(message) is None and not inline:
-                notes.add(NO_REASONING)
-            rest = until[shared : _end(until, shared, message)]
-            own = f"{thoughts}\n{close}" + (rest if rest.startswith("\n") else f"\n\n{rest}")
-            return _Own(opened + own, (len(opened), len(opened) + len(own)))
     raise ValueError(
         f"the chat template opens turn {place} with {opened[shared:][-60:]!r}, and writes it without: what is learned "
         "would not be what the model is asked in use. Set model.chat_template to a template that writes the turn as it "
         "opens it"
     )
+
+
+def _after_thoughts_opened(
+    tokenizer: ChatTokenizer, opened: str, until: str, message: Message, marks: tuple[str, str], notes: set[str]
+) -> str | None:
+    """Return what the assistant writes after a prompt that opens its reasoning, or opens and closes it; None: neither.
+
+    Such a template leaves the reasoning out of the turn that it writes, or has other white space around it.
+    """
+    mark, close = marks
+    prompt = opened.rstrip()
+    if prompt.endswith(close):
+        before = prompt[: prompt.rfind(mark)] if mark in prompt else prompt
+        if not until.startswith(before.rstrip()):
+            return None
+        own = until[len(before) : _end(tokenizer, until, len(before), message)]
+        if own.lstrip().startswith(mark) and close in own:
+            own = own.split(close, 1)[1]
+        return own.removeprefix(opened[len(prompt) :])
+    if not prompt.endswith(mark) or not until.startswith(prompt.removesuffix(mark)):
+        return None
+    start = len(prompt) - len(mark)
+    own = until[start : _end(tokenizer, until, start, message)]
+    content = message.get("content", "")
+    inline = content.split(mark)[-1].split(close)[0] if close in content else ""
+    thoughts = (reasoning_of(message) or inline).strip("\n")
+    if own.startswith(mark) and close in own:
+        return f"{thoughts}\n{own[own.index(close) :]}"
+    if reasoning_of(message) is None and not inline:
+        notes.add(NO_REASONING)
+    return f"{thoughts}\n{close}" + (own if own.startswith("\n") else f"\n\n{own}")
 
 
 def _after_tail(opened: str, header: str, until: str) -> int | None:
@@ -218,11 +245,16 @@ def _first_turn(tokenizer: ChatTokenizer, conversation: Conversation, until: str
     return place + len(header)
 
 
-def _end(text: str, start: int, message: Message) -> int:
-    """Return where a turn's own part ends: with its end mark, not with the white space after that."""
+def _end(tokenizer: ChatTokenizer, text: str, start: int, message: Message) -> int:
+    """Return where a turn's own part ends: with its end mark, not with what opens the next turn after it."""
     own = text[start:].rstrip()
     if not own or _ends_in_content(own, message):
         return len(text)  # the white space is the only end mark that there is
+    calls = message.get("tool_calls", ())
+    tail = calls[-1]["function"]["name"] if calls else message.get("content", "").rstrip()[-40:]
+    mark, said = tokenizer.eos_token, own.rfind(tail)
+    if mark and said >= 0 and (place := own.find(mark, said + len(tail))) >= 0:
+        return start + place + len(mark)
     return start + len(own)
 
 

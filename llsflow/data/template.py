@@ -32,6 +32,7 @@ class TemplateRefusesError(ValueError):
 class ChatTokenizer(Protocol):
     """What is needed of a tokenizer: its chat template, its special tokens and its offsets."""
 
+    eos_token: Any
     eos_token_id: Any
 
     @property
@@ -74,7 +75,7 @@ def render(tokenizer: ChatTokenizer, conversation: Conversation, *, prompt: bool
     def write(messages: list[dict[str, Any]]) -> str:
         return str(tokenizer.apply_chat_template(messages, **given))
 
-    return _written(write, _for_template(conversation.messages, template))
+    return _written(write, _for_template(tokenizer, conversation.messages, template))
 
 
 def marked_spans(tokenizer: ChatTokenizer, conversation: Conversation) -> list[Span] | None:
@@ -103,7 +104,7 @@ def marked_spans(tokenizer: ChatTokenizer, conversation: Conversation) -> list[S
         )
         return [(start, end) for start, end in spans[0] if end > start]
 
-    return _written(write, _for_template(conversation.messages, template))
+    return _written(write, _for_template(tokenizer, conversation.messages, template))
 
 
 @lru_cache(maxsize=64)
@@ -194,13 +195,37 @@ def _template(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
     return str(tokenizer.get_chat_template(None, conversation.tools or None))
 
 
-def _for_template(messages: Iterable[Message], template: str) -> list[dict[str, Any]]:
+_PROBE = "Is this written?"
+_parts_only: dict[str, bool] = {}
+
+
+def _takes_parts_only(tokenizer: ChatTokenizer, template: str) -> bool:
+    """Return whether the template writes content as a list of parts and not as text, as some for images do."""
+    if template not in _parts_only:
+
+        def writes(content: Any) -> bool:
+            def write(messages: list[dict[str, Any]]) -> str:
+                return str(tokenizer.apply_chat_template(messages, chat_template=template, tokenize=False))
+
+            try:
+                return _PROBE in _written(write, [{"role": "user", "content": content}])
+            except TemplateRefusesError:
+                return False
+
+        _parts_only[template] = not writes(_PROBE) and writes([{"type": "text", "text": _PROBE}])
+    return _parts_only[template]
+
+
+def _for_template(tokenizer: ChatTokenizer, messages: Iterable[Message], template: str) -> list[dict[str, Any]]:
     """Return the messages as the template takes them: `developer`, where it knows no such role, is the system."""
     written = []
+    parts = _takes_parts_only(tokenizer, template)
     for message in messages:
         made: dict[str, Any] = {name: value for name, value in message.items() if name != "weight"}
         if made["role"] == "developer" and "developer" not in template:
             made["role"] = "system"
+        if parts and "content" in made:
+            made["content"] = [{"type": "text", "text": made["content"]}]
         written.append(made)
     return written
 
