@@ -164,8 +164,23 @@ def load_model(
             ) from error
         raise ModelError(f"the model in {str(folder)!r} cannot be loaded: {first_line(error)}") from error
     _refuse_holes(folder, info)
+    if quantized:
+        _keep_unpacked(model)
     ready: PreTrainedModel = model.eval() if quantized else model.to(device).eval()
     return ready
+
+
+def _keep_unpacked(model: PreTrainedModel) -> None:
+    """Have 4-bit layers compute in the same way on every CPU.
+
+    On CPUs with AVX512-BF16 bitsandbytes (0.50) packs a layer's weights anew at its first evaluation. It then fails
+    where the inputs are no multiple of 64, computes in bf16 whatever the layer's type, and gives no gradient: what is
+    trained after a validation would learn in its last layers alone.
+    """
+    layer: Any
+    for layer in model.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
 
 
 def _four_bits(dtype: str, device: str) -> dict[str, Any]:

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from llsflow.errors import ModelError, UnavailableError
+from llsflow.models.build import build
 from llsflow.models.describe import describe_folder, tokenizer_digest
 from llsflow.models.load import load_model, load_tokenizer, model_folder, save_folder, torch_dtype
+from llsflow.schema.models import ModelInit
+from tests.conftest import TWO_LAYERS
 
 HELLO = [{"role": "user", "content": "hello"}]
 
@@ -152,3 +155,22 @@ def test_a_rerankers_modules_are_downloaded_with_it(
     assert model_folder("org/model", nested=nested) == tmp_path
     assert asked["ignore_patterns"] == left_out
     assert "*.json" in asked["allow_patterns"]
+
+
+@pytest.mark.parametrize("hidden", [32, 64])
+def test_four_bits_are_the_same_on_every_cpu(hidden: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes would pack weights on a CPU with AVX512-BF16, fail with 32 inputs, and give no gradient with 64."""
+    modules = pytest.importorskip("bitsandbytes.nn.modules")
+    architecture = {**TWO_LAYERS, "hidden_size": hidden}
+    build(ModelInit(architecture=architecture), 0, tmp_path / "model")
+    ids = torch.arange(5)[None]
+    plain = load_model(tmp_path / "model", quantized=True)(ids).logits
+    monkeypatch.setattr(modules, "has_avx512bf16", lambda: True)
+    model = load_model(tmp_path / "model", quantized=True)
+    assert {type(layer).__name__ for layer in model.modules()} >= {"Linear4bit"}
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, plain)
+    embedded = model.get_input_embeddings()(ids).detach().requires_grad_()
+    model.train()(inputs_embeds=embedded).logits.sum().backward()
+    assert embedded.grad is not None
+    assert embedded.grad.abs().sum() > 0
