@@ -15,7 +15,7 @@ LOGITS = st.lists(st.floats(-8, 8), min_size=2, max_size=9)
 UNIT = st.floats(0, 1, exclude_max=True)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(logits=LOGITS, top_p=st.floats(0.01, 1))
 def test_nucleus_is_the_smallest_set_that_reaches_top_p(logits: list[float], top_p: float) -> None:
     p = torch.tensor([logits], dtype=torch.float64).softmax(-1).sort(descending=True).values
@@ -26,7 +26,7 @@ def test_nucleus_is_the_smallest_set_that_reaches_top_p(logits: list[float], top
     assert kept == 1 or mass[kept - 2] < top_p + 1e-12
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(logits=LOGITS, u=UNIT, k=st.integers(1, 12))
 def test_top_k_draws_from_the_k_largest_and_one_is_greedy(logits: list[float], u: float, k: int) -> None:
     row = torch.tensor([logits])
@@ -36,7 +36,7 @@ def test_top_k_draws_from_the_k_largest_and_one_is_greedy(logits: list[float], u
         assert logits[token] == max(logits)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(logits=LOGITS, u=UNIT)
 def test_a_tiny_top_p_is_greedy(logits: list[float], u: float) -> None:
     row = torch.tensor([logits])
@@ -75,7 +75,7 @@ def test_penalty_makes_seen_tokens_less_likely_whatever_their_sign() -> None:
     assert penalise(logits, seen, 2.0).tolist() == [[1.0, -4.0, 3.0, -3.0]]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(seed=st.integers(0, 10_000), top_p=st.floats(0.05, 0.99), k=st.integers(1, 20), penalty=st.floats(0.5, 2))
 def test_kept_tokens_and_penalties_are_those_of_transformers(seed: int, top_p: float, k: int, penalty: float) -> None:
     from transformers import RepetitionPenaltyLogitsProcessor, TopKLogitsWarper, TopPLogitsWarper

@@ -25,6 +25,7 @@ from llsflow.schema.server import ServerConfig
 from llsflow.store import Store
 from tests.api.jobs import WrittenJobs
 from tests.api.talks import ANSWERS, says
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Scripted, scripted
 
 
@@ -51,7 +52,7 @@ def serve(services: Services, **headers: str) -> Iterator[Served]:
     """Serve until the generator is closed."""
     with (
         listening(create_app(services)) as url,
-        httpx.Client(base_url=url, headers=headers, timeout=30.0) as http,
+        httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as http,
         closing(Served(services, url, http)) as found,
     ):
         yield found
@@ -103,7 +104,7 @@ def served(services: Services, shared: tuple[FastAPI, str]) -> Iterator[Served]:
     """The API, over the services of this test."""
     app, url = shared
     app.state.services = services
-    with httpx.Client(base_url=url, timeout=30.0) as http, closing(Served(services, url, http)) as found:
+    with httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as http, closing(Served(services, url, http)) as found:
         yield found
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.api.conftest import Served
+from tests.patience import PATIENCE_SECONDS
 
 HEAVY = (
     "torch",
@@ -73,7 +74,11 @@ def test_the_page_of_the_documentation_shows_every_operation(served: Served, tmp
         pytest.skip("no browser is installed")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000"]
     shown = subprocess.run(
-        [browser, *flags, "--dump-dom", f"{served.url}/docs"], capture_output=True, text=True, check=True, timeout=60
+        [browser, *flags, "--dump-dom", f"{served.url}/docs"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE_SECONDS,
     ).stdout
     for operations in served.http.get("/openapi.json").json()["paths"].values():
         for operation in operations.values():

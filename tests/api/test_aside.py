@@ -14,6 +14,7 @@ import pytest
 
 from llsflow.api.aside import Aside
 from llsflow.errors import DataError, Mistake, UnavailableError
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_closing_does_not_wait_for_what_is_under_way(tmp_path: Path) -> None:
         aside.close()
         for waiting in (first, second):
             with pytest.raises((UnavailableError, RuntimeError)):
-                waiting.result(timeout=30)
+                waiting.result(timeout=PATIENCE_SECONDS)
 
 
 PROGRAM = """
@@ -88,4 +89,4 @@ def test_it_ends_with_the_process_that_it_works_for(how: signal.Signals, tmp_pat
     assert int(server.stdout.readline()) != server.pid
     server.send_signal(how)
     # the pipe has its end when the process aside has ended too: it holds it open as well
-    assert server.communicate(timeout=30)[0] == ""
+    assert server.communicate(timeout=PATIENCE_SECONDS)[0] == ""

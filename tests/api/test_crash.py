@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, Scripted, scripted
 
 SERVER = """
@@ -48,7 +49,7 @@ def server() -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline())
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, trust_env=False) as client:
             try:
                 yield process, client
             finally:

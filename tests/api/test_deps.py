@@ -10,6 +10,7 @@ from typing import Any
 from llsflow.api.deps import SLOW_AT_ONCE, WARM
 from tests.api.conftest import Served, register
 from tests.api.test_evaluations import CONFIG
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_many_slow_requests_keep_no_quick_one_waiting(served: Served) -> None:
@@ -31,8 +32,8 @@ def test_many_slow_requests_keep_no_quick_one_waiting(served: Served) -> None:
             pool.submit(served.http.post, "/v1alpha/eval/benchmarks/sums/evaluations", json=asked) for _ in range(60)
         ]
         for _ in range(SLOW_AT_ONCE):
-            assert under_way.acquire(timeout=30)
-        assert served.http.get("/v1beta/datasets/sums", timeout=20).status_code == 200
+            assert under_way.acquire(timeout=PATIENCE_SECONDS)
+        assert served.http.get("/v1beta/datasets/sums", timeout=PATIENCE_SECONDS).status_code == 200
         assert not any(one.done() for one in waiting)
         going_on.set()
         assert {one.result(60).status_code for one in waiting} == {200}

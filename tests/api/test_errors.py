@@ -24,6 +24,7 @@ from llsflow.errors import (
 from llsflow.schema.server import ServerConfig
 from tests.api.conftest import Served, serve
 from tests.api.errors import assert_error
+from tests.patience import PATIENCE_SECONDS
 
 DATASETS = "/v1beta/datasets"
 JSON = {"Content-Type": "application/json"}
@@ -105,7 +106,7 @@ def test_a_client_that_goes_away_leaves_no_trace(served: Served, caplog: pytest.
     with socket.create_connection(("127.0.0.1", port)) as line:
         lines = [f"POST {DATASETS} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99"]
         line.sendall("\r\n".join([*lines, "", '{"purpose"']).encode())
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while "went away" not in caplog.text:
         assert time.monotonic() < deadline
         assert served.http.get("/v1/version").status_code == 200

@@ -18,6 +18,7 @@ from llsflow.home import home
 from tests.api.conftest import Served
 from tests.api.talks import ADD, ANSWERS, answer, kinds, talk
 from tests.http_server import Handler, serve
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, Scripted
 from tests.tools.sandboxes import skip_without_sandbox
 
@@ -140,7 +141,7 @@ def looks(*things: str) -> Answer:
 
 
 def test_calls_run_at_once_and_are_answered_in_their_order(served: Served, script: Scripted) -> None:
-    all_there = threading.Barrier(3, timeout=20)
+    all_there = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     last_first = [threading.Event() for _ in range(4)]
     last_first[3].set()
 

@@ -15,6 +15,7 @@ from sqlalchemy.event import listen, remove
 
 from tests.api.conftest import Served
 from tests.api.talks import ANSWERS, Talk, talk
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, Scripted
 
 
@@ -95,7 +96,9 @@ def test_two_hundred_sessions_at_once(served: Served, script: Scripted) -> None:
 
     async def talk_to_all() -> list[str]:
         limits = httpx.Limits(max_connections=200)
-        async with httpx.AsyncClient(base_url=served.url, timeout=60, limits=limits, trust_env=False) as client:
+        async with httpx.AsyncClient(
+            base_url=served.url, timeout=PATIENCE_SECONDS, limits=limits, trust_env=False
+        ) as client:
             return await asyncio.gather(*(talk_to(client, number) for number in range(200)))
 
     assert asyncio.run(talk_to_all()) == [f"hello {number}: a fine answer" for number in range(200)]

@@ -27,6 +27,7 @@ from llsflow.api.traces import TraceShipper
 from llsflow.schema.experiment import TrackingConfig
 from llsflow.tracking import Tracking
 from llsflow.tracking.traces import write_traces
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime(2026, 3, 4, tzinfo=UTC)
 
@@ -47,7 +48,7 @@ def written() -> list[str]:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait until it is so."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -15,8 +15,10 @@ from typing import Any
 import httpx
 from llama_stack_client import LlamaStackClient
 
+from tests.patience import PATIENCE_SECONDS
+
 LLSFLOW = [sys.executable, "-c", "import sys; from llsflow.cli import main; sys.exit(main())"]
-DEADLINE_SECONDS = 240.0
+
 
 SMALL_MODEL = """\
 # A Llama small enough for a test.
@@ -34,7 +36,7 @@ init:
 """
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = DEADLINE_SECONDS) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """Return what the condition returns once that is true."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
@@ -68,7 +70,7 @@ class Serving:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=DEADLINE_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -92,17 +94,17 @@ class Serving:
 
     def part(self, name: str) -> str:
         """Return the state of a part of the server."""
-        parts = httpx.get(f"{self.url}/v1/health", timeout=30).json()["parts"]
+        parts = httpx.get(f"{self.url}/v1/health", timeout=PATIENCE_SECONDS).json()["parts"]
         return str(parts[name]["state"])
 
     def client(self) -> LlamaStackClient:
-        return LlamaStackClient(base_url=self.url, timeout=60)
+        return LlamaStackClient(base_url=self.url, timeout=PATIENCE_SECONDS)
 
     def stop(self) -> str:
         """End the server as Ctrl-C does, and return what it said."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        told, _ = self.process.communicate(timeout=90)
+        told, _ = self.process.communicate(timeout=PATIENCE_SECONDS)
         return told
 
     def processes(self) -> list[int]:

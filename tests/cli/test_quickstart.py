@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 
 @pytest.mark.slow
 def test_the_tiny_model_learns_the_task_on_days_it_never_saw(tmp_path: Path) -> None:
@@ -17,7 +19,12 @@ def test_the_tiny_model_learns_the_task_on_days_it_never_saw(tmp_path: Path) -> 
     environment = {**os.environ, "LLSFLOW_HOME": str(tmp_path / "home")}
     try:
         done = subprocess.run(
-            [*program, "run", "quickstart"], env=environment, capture_output=True, text=True, timeout=280, check=False
+            [*program, "run", "quickstart"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         (compared,) = (tmp_path / "home" / "steps").glob("compare-*/result.json")

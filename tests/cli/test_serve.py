@@ -14,6 +14,7 @@ import pytest
 from llama_stack_client import APIConnectionError, APIStatusError, LlamaStackClient
 
 from tests.cli.serving import Serving, wait_for
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 ROWS = [{"prompt": f"say {number}", "completion": f"{number}!"} for number in range(40)]
@@ -173,7 +174,7 @@ def test_after_every_process_was_killed_nothing_acknowledged_is_lost(tmp_path: P
     appender.start()
     wait_for(lambda: appender.acknowledged >= 20, "appended rows")
     serving.kill_everything()
-    appender.join(timeout=60)
+    appender.join(timeout=PATIENCE_SECONDS)
     wait_for(lambda: not serving.processes(), "the end of every process", seconds=30)
 
     serving.start("server.jobs.checkpoint_every_n_steps=2")

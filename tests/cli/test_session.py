@@ -17,9 +17,9 @@ import psutil
 import pytest
 
 from tests.conftest import small_quickstart
+from tests.patience import PATIENCE_SECONDS
 
 LLSFLOW = [sys.executable, "-c", "import sys; from llsflow.cli import main; sys.exit(main())"]
-DEADLINE_SECONDS = 240.0
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ class User:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=DEADLINE_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         told = done.stdout + done.stderr
@@ -72,7 +72,7 @@ class User:
         )
 
     def wait_for_checkpoint(self, process: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not list((self.home / "work").glob("train-*/checkpoints/step-*/checkpoint.json")):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline
@@ -121,7 +121,7 @@ def test_kill_in_the_middle_then_the_same_command(user: User) -> None:
     assert others
     process.kill()
     process.communicate()
-    assert psutil.wait_procs(others, timeout=DEADLINE_SECONDS)[1] == []
+    assert psutil.wait_procs(others, timeout=PATIENCE_SECONDS)[1] == []
     told = user.type(*words)
     assert "train" in steps_run(told)
     assert re.search(r"^↻ train +goes on from its last checkpoint", told, re.MULTILINE)
@@ -151,11 +151,11 @@ def test_interrupt_stops_at_a_step_leaves_no_process_and_says_how_to_go_on(user:
     others = helpers(process)
     assert bool(others) is (more != "trainer.devices=1")
     os.killpg(process.pid, signal.SIGINT)  # Ctrl-C is told to every process at the terminal
-    told, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    told, _ = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, told
     assert "Traceback" not in told
     assert "to go on: llsflow run quickstart" in told
-    assert psutil.wait_procs(others, timeout=DEADLINE_SECONDS)[1] == []
+    assert psutil.wait_procs(others, timeout=PATIENCE_SECONDS)[1] == []
     with sqlite3.connect(user.home / "mlflow" / "mlflow.db") as store:
         ended = store.execute("select status from runs where name = 'quickstart' order by start_time").fetchall()
     assert ended[-1] == ("KILLED",)

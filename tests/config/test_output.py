@@ -51,7 +51,7 @@ def test_the_record_comes_back_from_its_yaml(project: Path, write: Write) -> Non
 
 @given(metadata=st.dictionaries(texts.filter(bool), values, max_size=4), description=texts)
 @example(metadata={"a": r"\${x}", "b": "\\\\${oc.env:HOME}", "c": ["on", "1e-4", "12:30"]}, description="${a}")
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back_from_the_yaml(tmp_path: Path, metadata: dict[str, Any], description: str) -> None:
     base = load_experiment("quickstart", []).experiment
     assert base.dataset is not None

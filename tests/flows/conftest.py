@@ -17,6 +17,7 @@ import pytest
 from flows.runner import PrefectRunner
 from flows.stack import LocalPrefect
 from tests.flows.flow_program import execute, wait_for
+from tests.patience import PATIENCE_SECONDS
 
 PROGRAM = Path(__file__).parent / "flow_program.py"
 
@@ -47,7 +48,7 @@ def until_step(process: subprocess.Popen[str], home: Path, step: str) -> None:
     assert process.poll() is None, process.communicate()
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 120.0) -> Any:
+def finish(process: subprocess.Popen[str], seconds: float = PATIENCE_SECONDS) -> Any:
     """Return what the program printed, once it is done well; nothing else may reach the terminal."""
     out, err = process.communicate(timeout=seconds)
     assert (process.returncode, err) == (0, "")

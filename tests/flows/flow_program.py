@@ -17,6 +17,7 @@ from llsflow.schema.experiment import Experiment
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.plan import Plan, Step, StepResult
 from llsflow.steps.context import PlanRun, Progress
+from tests.patience import PATIENCE_SECONDS
 
 SENTENCE = "no tokenizer in ./somewhere: copy tokenizer.json there"
 
@@ -56,7 +57,7 @@ def make_plan_run(plan: Plan) -> PlanRun:
     return PlanRun(plan, MlflowAddress(), RunIdentity(), watchers=[], stopping=lambda: False, origin=origin)  # type: ignore[arg-type]
 
 
-def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what if isinstance(what, str) else what()}: not within {seconds} seconds"
@@ -121,7 +122,7 @@ def _progress(step: Step, plan_run: PlanRun) -> None:
 
 
 def _wait(step: Step, plan_run: PlanRun) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not go_file().exists():
         if plan_run.stopping():
             raise Stopped("stopped while waiting")

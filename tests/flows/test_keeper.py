@@ -12,6 +12,7 @@ import pytest
 
 from flows.keeper import Keeper
 from llsflow.errors import UnavailableError
+from tests.patience import PATIENCE_SECONDS
 
 
 @dataclass
@@ -62,7 +63,7 @@ class Heard:
 
     def until(self, condition: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=30), (self.up, self.back)
+            assert self.changed.wait_for(condition, timeout=PATIENCE_SECONDS), (self.up, self.back)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from llsflow.steps.context import PlanRun
 from tests.flows.conftest import finish, spawn, until_step
 from tests.flows.flow_program import began_file, execute, go_file, make_plan, make_plan_run, wait_for
 from tests.flows.looking import Looked, flow_run_id, look, look_state
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_a_killed_run_is_crashed_once_the_next_one_begins(served: Path, runner: PrefectRunner) -> None:
@@ -203,7 +204,7 @@ def test_an_api_lost_in_the_middle_costs_the_page_not_the_results(
     until_step(child, home, "wait-1")
     theirs.stop()
     (home / "go").write_text("")
-    out, err = child.communicate(timeout=90)
+    out, err = child.communicate(timeout=PATIENCE_SECONDS)
     assert child.returncode == 0, err
     said = json.loads(out)
     assert said["steps"] == ["ok-0", "wait-1", "ok-2"]

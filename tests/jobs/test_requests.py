@@ -251,7 +251,7 @@ def _compiled(names: CatalogueNames, tmp_path: Path) -> Callable[[dict[str, Any]
     return keys
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(training=training_configs)
 def test_the_body_and_its_yaml_are_one_plan(
     compiled: Callable[[dict[str, Any]], tuple[str, str]], training: dict[str, Any]

@@ -22,6 +22,7 @@ from llsflow.schema.jobs import JobStatus
 from llsflow.schema.plan import StepResult
 from llsflow.steps.context import Progress
 from llsflow.store import Store, StoredJob
+from tests.patience import PATIENCE_SECONDS
 
 FLOW = "j1:1"
 
@@ -84,7 +85,7 @@ def test_a_cancel_is_heard_while_the_job_runs(store: Store, posted: StoredJob) -
     with contextlib.suppress(Stopped), open_job("j1", FLOW) as work:
         assert not work.stopping()
         store.jobs.update("j1", cancel_requested=True)
-        assert work.watcher.stop.wait(timeout=30)
+        assert work.watcher.stop.wait(timeout=PATIENCE_SECONDS)
         assert work.stopping()
         raise Stopped("stopped")
     assert stored(store).status is JobStatus.CANCELLED
@@ -114,12 +115,12 @@ def test_one_process_at_a_time_does_a_job(store: Store, posted: StoredJob) -> No
     with open_job("j1", FLOW):
         thread = threading.Thread(target=second)
         thread.start()
-        assert ended.wait(timeout=30)
+        assert ended.wait(timeout=PATIENCE_SECONDS)
         thread.join()
 
 
 def until(store: Store, condition: Callable[[StoredJob], Any]) -> StoredJob:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition(found := stored(store)):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)
@@ -169,7 +170,7 @@ def test_a_store_that_is_away_costs_the_job_its_progress_only(
         with monkeypatch.context() as patch:
             patch.setattr(jobs, "update", away)
             work.watcher.step_started(work.plan.step("train"))
-            assert tried.wait(timeout=30)
+            assert tried.wait(timeout=PATIENCE_SECONDS)
     assert stored(store).status is JobStatus.COMPLETED
     assert stored(store).completed_at is not None
     assert stored(store).created_at <= datetime.now(UTC)

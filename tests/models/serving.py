@@ -17,6 +17,7 @@ from llsflow.models.engine import create_app
 from llsflow.models.remote import RemoteModel
 from llsflow.models.serving import Engine
 from llsflow.schema.sampling import SamplingParams
+from tests.patience import PATIENCE_SECONDS
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def served(engine: Engine, config_dir: Path | None = None) -> Iterator[httpx.Cli
     try:
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS, trust_env=False) as client:
             yield client
     finally:
         server.should_exit = True
@@ -44,7 +45,7 @@ def chat(
     sampling: SamplingParams,
     *,
     seed: int | None = None,
-    timeout: float = 60.0,
+    timeout: float = PATIENCE_SECONDS,
 ) -> str:
     """Return the engine's answer, asked as the API's process asks it.
 
@@ -58,7 +59,7 @@ def chat(
     return made.text
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     """Return the condition's value once it is true."""
     end = time.monotonic() + seconds
     while not (value := condition()):

@@ -20,7 +20,7 @@ ROLES = st.sampled_from(["system", "user", "assistant"])
 MESSAGES = st.lists(st.fixed_dictionaries({"role": ROLES, "content": st.text()}), min_size=1, max_size=5)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(text=st.text())
 def test_any_text_comes_back_exactly_a_byte_an_id(text: str) -> None:
     ids = TOKENIZER(text)["input_ids"]
@@ -41,7 +41,7 @@ def test_every_byte_has_its_id_and_marks_stand_alone() -> None:
     assert (TOKENIZER.padding_side, TOKENIZER.eos_token, TOKENIZER.pad_token) == ("left", "<|end|>", "<|pad|>")
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(messages=MESSAGES)
 def test_template_keeps_content_and_grows_by_suffixes(messages: list[dict[str, str]]) -> None:
     def render(turns: list[dict[str, str]], prompt: bool = False) -> str:

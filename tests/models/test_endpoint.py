@@ -68,7 +68,7 @@ def test_a_stream_that_does_not_end_is_left() -> None:
     said, connections, seconds = asyncio.run(_streams(2, ends=False))
     assert said == [{"said": "yes"}] * 2
     assert connections == 2
-    assert 2 * ENDING_SECONDS < seconds < 10
+    assert seconds > 2 * ENDING_SECONDS
 
 
 class _Says(asyncio.Protocol):

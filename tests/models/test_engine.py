@@ -26,6 +26,7 @@ from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
 from tests.models.conftest import PRESETS
 from tests.models.serving import chat, served, until
 from tests.models.small import REFUSES_TOOLS, ask, questions
+from tests.patience import PATIENCE_SECONDS
 
 URL = "/v1/chat/completions"
 
@@ -231,7 +232,7 @@ def test_a_client_that_goes_away_frees_its_place(
     with served(engine, conf) as client:
         endless = body("x", model="long", max_tokens=150_000)
         with pytest.raises(httpx.ReadTimeout):
-            client.post(URL, json=endless, timeout=httpx.Timeout(60, read=1.0))
+            client.post(URL, json=endless, timeout=httpx.Timeout(PATIENCE_SECONDS, read=1.0))
         until(lambda: engine.counts.dropped == 1)
         assert client.post(URL, json=body("x", model="long")).status_code == 200
         assert engine.counts.answered == 1
@@ -300,9 +301,9 @@ def test_the_process_answers_before_torch_is_there_and_ends_at_sigterm(conf: Pat
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=root) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        with httpx.Client(base_url=address, trust_env=False, timeout=60) as client:
+        with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_SECONDS) as client:
             assert client.get("/health").json()["status"] == "starting"
             assert client.post(URL, json=body("x")).status_code == 200, "a request waits for the start"
             assert client.get("/health").json()["status"] == "ready"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=PATIENCE_SECONDS) == 0

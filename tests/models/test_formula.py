@@ -40,7 +40,7 @@ def architectures(draw: st.DrawFn) -> dict[str, Any]:
     return a | {key: extras[key] for key in keep}
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(a=architectures())
 def test_formula_counts_what_transformers_builds(a: dict[str, Any]) -> None:
     import torch

@@ -63,7 +63,7 @@ def read(body: object) -> ChatRequest:
     return read_request(body, ChatRequest)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(sampling=SAMPLING, seed=st.one_of(st.none(), st.integers(0, 2**31)), wanted=FORMATS)
 def test_what_is_asked_is_what_is_read(
     sampling: SamplingParams, seed: int | None, wanted: ResponseFormat | None

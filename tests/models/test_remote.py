@@ -16,6 +16,7 @@ from llsflow.schema.inference import GrammarResponseFormat, JsonSchemaResponseFo
 from llsflow.schema.models import ModelConfig
 from llsflow.schema.sampling import SamplingParams, TopKSamplingStrategy, TopPSamplingStrategy
 from tests.models.small import ask
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, Scripted, scripted
 
 GREEDY = SamplingParams(max_tokens=8)
@@ -161,7 +162,7 @@ def test_what_no_row_can_pass_ends_it_at_once(status: int, error: type[Exception
 
 
 def test_no_more_at_once_than_allowed_whoever_asks() -> None:
-    several = threading.Barrier(3, timeout=30)
+    several = threading.Barrier(3, timeout=PATIENCE_SECONDS)
 
     def say(body: dict[str, Any], number: int) -> str:
         if number < 3:

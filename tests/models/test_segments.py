@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -68,7 +68,6 @@ def test_what_does_more_than_attention_within_rows_stays_as_it_is(kind: str) -> 
     assert made(input_ids=torch.arange(6)[None]).logits.isfinite().all()
 
 
-@settings(deadline=None)
 @given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=40))
 def test_buckets_hold_every_token_once(lengths: list[int]) -> None:
     segments = Segments.of(lengths)

@@ -12,7 +12,7 @@ TEXTS = st.text(st.sampled_from("abé€😀 \n"), max_size=24)
 STOPS = st.lists(st.text(st.sampled_from("abé€"), min_size=1, max_size=4), max_size=3)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(text=TEXTS, stop=STOPS, data=st.data())
 def test_the_parts_are_the_whole(llama: LocalModel, text: str, stop: list[str], data: st.DataObject) -> None:
     (ids,) = llama.encode([text])

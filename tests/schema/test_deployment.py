@@ -52,7 +52,7 @@ def fields(low: int, high: int) -> st.SearchStrategy[str]:
     return st.lists(st.one_of(st.just("*"), number.map(str), span, step), min_size=1, max_size=3).map(",".join)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.tuples(fields(0, 59), fields(0, 23), fields(1, 31), fields(1, 12), fields(0, 7)).map(" ".join))
 def test_prefect_takes_what_we_take(text: str) -> None:
     from prefect.client.schemas.schedules import CronSchedule

@@ -28,7 +28,7 @@ def test_wilson_gives_the_published_values(correct: int, total: int, low: float,
 
 
 @given(st.integers(1, 10_000), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_wilson_stays_within_0_and_1_around_the_share(total: int, data: st.DataObject) -> None:
     correct = data.draw(st.integers(0, total))
     interval = wilson(correct, total)

@@ -16,6 +16,7 @@ from llsflow.scorers import equivalence
 from llsflow.scorers.equivalence import UndecidedError, Worker, equivalent
 from llsflow.scorers.latex import UnreadableError, normalise, parse, rational
 from llsflow.scorers.math_response import MathResponse
+from tests.patience import PATIENCE_SECONDS
 
 
 def score(expected: Any, generated: str) -> dict[str, Any]:
@@ -117,14 +118,14 @@ def test_most_wrong_answers_cost_no_sympy(left: str, right: str, monkeypatch: py
 
 
 @given(st.fractions(max_denominator=10_000), st.fractions(max_denominator=10_000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rational_arithmetic_is_exact(a: Fraction, b: Fraction) -> None:
     text = rf"\frac{{{a.numerator}}}{{{a.denominator}}} - ({b.numerator}/{b.denominator})"
     assert rational(parse(normalise(text))) == a - b
 
 
 @given(st.text(alphabet="0123456789xyei+-*/^_(){}[]|,.\\ sqrtfacpin$=", max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_text_is_read_or_refused_and_normalising_never_fails(text: str) -> None:
     try:
         rational(parse(normalise(text)))
@@ -158,7 +159,7 @@ def test_sympy_is_stopped_at_the_limit_off_the_main_thread_and_works_again() -> 
 
     thread = threading.Thread(target=ask)
     thread.start()
-    thread.join(timeout=120)
+    thread.join(timeout=PATIENCE_SECONDS)
     worker.close()
     assert outcome == ["sympy could not decide in 0.3 s", "True"]
 
@@ -179,7 +180,7 @@ def test_the_process_ends_by_itself_when_its_owner_is_gone() -> None:
     assert process is not None
     assert process.stdin is not None
     process.stdin.close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.returncode == 0

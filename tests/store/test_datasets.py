@@ -126,7 +126,7 @@ numbers = itertools.count()
 SIZES = st.integers(0, 50) | st.sampled_from([MAX_BYTES - 100, MAX_BYTES, MAX_BYTES + 1])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(SIZES, max_size=12), min_size=1, max_size=6), st.data())
 def test_any_batches_any_pages(store: Store, sizes: list[list[int]], data: st.DataObject) -> None:
     name = f"d{next(numbers)}"

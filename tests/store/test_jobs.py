@@ -12,6 +12,7 @@ import pytest
 from llsflow.errors import ConflictError, NotFoundError
 from llsflow.schema.jobs import JobStatus
 from llsflow.store import Store, StoredCheckpoint, StoredJob
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime.now(UTC)
 
@@ -77,7 +78,7 @@ def test_many_posts_at_once_make_one_job(store: Store) -> None:
 
     def post() -> None:
         for index in range(20):
-            gate.wait(timeout=60)
+            gate.wait(timeout=PATIENCE_SECONDS)
             if store.jobs.create(job(f"j{index}"))[1]:
                 made.append(f"j{index}")
 

@@ -16,6 +16,7 @@ from llsflow.store import Store
 from llsflow.store.database import Database
 from llsflow.store.migrate import FOLDER, bring_up_to_date, upgrade
 from llsflow.store.tables import REVISION, metadata
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("way", ["migrated", "made new"])
@@ -75,7 +76,7 @@ def test_many_may_open_a_new_store_at_once(url: str) -> None:
     gate, opened = threading.Barrier(8), []
 
     def open_one() -> None:
-        gate.wait(timeout=60)
+        gate.wait(timeout=PATIENCE_SECONDS)
         with Store.open(url) as store:
             opened.append(store.datasets.list())
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.tools.sandboxes import processes, run, said, sandbox, skip_without_sandbox
 
 ROOT = Path(__file__).parents[2]
@@ -295,7 +296,7 @@ def test_nothing_is_left_when_the_server_is_killed() -> None:
         while not (found := processes(mark)) and server.poll() is None:
             ticker.wait(0.01)
         server.kill()
-    _, alive = psutil.wait_procs(found, timeout=30)
+    _, alive = psutil.wait_procs(found, timeout=PATIENCE_SECONDS)
     assert found
     assert not alive
 

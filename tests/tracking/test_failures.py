@@ -15,6 +15,7 @@ import pytest
 
 from llsflow.schema.experiment import TrackingConfig
 from llsflow.tracking import Run, Tracking
+from tests.patience import PATIENCE_SECONDS
 
 Script = Callable[..., subprocess.Popen[str]]
 
@@ -24,7 +25,7 @@ def without_table(home: Path, table: str) -> Iterator[None]:
     """Take a table away from under the open store."""
 
     def rename(old: str, new: str) -> None:
-        with contextlib.closing(sqlite3.connect(home / "mlflow" / "mlflow.db", timeout=20)) as database:
+        with contextlib.closing(sqlite3.connect(home / "mlflow" / "mlflow.db", timeout=PATIENCE_SECONDS)) as database:
             database.execute("PRAGMA legacy_alter_table=ON")
             database.execute(f"ALTER TABLE {old} RENAME TO {new}")
 

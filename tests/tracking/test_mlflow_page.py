@@ -22,6 +22,7 @@ import pytest
 from llsflow.report import ReportMaterial, Score, build_report
 from llsflow.schema.experiment import TrackingConfig
 from llsflow.tracking import Server, Tracking, provenance, serve
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +59,7 @@ class Recorded:
         if body:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             return json.load(answer)
 
 
@@ -148,7 +149,7 @@ def page_text(url: str, folder: Path, waiting_for: str) -> str:
             [BROWSER, *arguments, "--virtual-time-budget=30000", "--dump-dom", url],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             check=True,
         )
         text = html.unescape(re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", done.stdout, flags=re.DOTALL))
@@ -217,7 +218,7 @@ def test_the_page_reads_our_artifacts(recorded: Recorded) -> None:
     run_id = recorded.runs["pipeline"]
     for path in ("config/resolved.yaml", "report/report.html", "report/plots/loss.png"):
         url = f"{recorded.server.url}/get-artifact?path={path}&run_uuid={run_id}"
-        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
             assert len(answer.read()) > 10
     listed = recorded.get(f"artifacts/list?run_id={run_id}&path=report")
     assert {Path(item["path"]).name for item in listed["files"]} == {"plots", "report.html", "report.md"}

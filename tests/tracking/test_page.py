@@ -14,12 +14,11 @@ import pytest
 
 from llsflow.tracking import running_page
 from llsflow.tracking.server import Server
-
-DEADLINE_SECONDS = 60.0
+from tests.patience import PATIENCE_SECONDS
 
 
 def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -34,7 +33,7 @@ def keeping(store_home: Path) -> Iterator[subprocess.Popen[bytes]]:
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=PATIENCE_SECONDS)
 
 
 def page() -> Server:
@@ -51,7 +50,7 @@ def test_the_page_ends_with_its_keeper_at_once_and_the_keeper_with_its_page(
     shown = page()
     began = time.monotonic()
     keeping.send_signal(signal.SIGTERM)
-    assert keeping.wait(timeout=30) == 0
+    assert keeping.wait(timeout=PATIENCE_SECONDS) == 0
     # the server was asked and not killed, which only comes after ten seconds
     assert time.monotonic() - began < 9
     assert not shown.lives()
@@ -60,4 +59,4 @@ def test_the_page_ends_with_its_keeper_at_once_and_the_keeper_with_its_page(
     killed = page().pid
     assert killed is not None
     os.killpg(killed, signal.SIGKILL)
-    assert again.wait(timeout=30) == 1
+    assert again.wait(timeout=PATIENCE_SECONDS) == 1

@@ -18,6 +18,7 @@ from llsflow.models.load import load_model, load_tokenizer
 from llsflow.schema.training import TrainerConfig
 from llsflow.training.examples import ExampleTable
 from llsflow.training.inputs import FitHooks, FitResult
+from tests.patience import PATIENCE_SECONDS
 from tests.training.test_fit import recipe, rows, run, same, stop_after, weights
 
 TWO = TrainerConfig(accelerator="cpu", devices=2, num_threads=1)
@@ -101,7 +102,7 @@ def test_killed_with_9_no_device_is_left_behind(tiny_folder: Path, tmp_path: Pat
         others = psutil.Process(process.pid).children(recursive=True)
         assert len(others) == 1
         process.kill()
-    gone, alive = psutil.wait_procs(others, timeout=30)
+    gone, alive = psutil.wait_procs(others, timeout=PATIENCE_SECONDS)
     assert (len(gone), alive) == (1, [])
 
 
