@@ -11,7 +11,7 @@ from llsflow.data.conversation import Conversation, Message, Messages, said
 from llsflow.data.problems import grouped
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.experiment import Loc
-from llsflow.schema.scoring import EvaluateResponse, ScoringFnParams, ScoringResult
+from llsflow.schema.scoring import AnswerCounts, EvaluateResponse, ScoringFnParams, ScoringResult
 from llsflow.scorers import EXPECTED, Ask, Scorer, check_params, find_scorer, score_rows
 from llsflow.scorers.judge import QUESTION
 
@@ -90,9 +90,8 @@ def evaluate(
         score_rows([], scorer_id, params.get(scorer_id))  # a wrong name must not cost hours of generation
     asked = questions(rows, scoring_functions, system_message=system_message, num_examples=num_examples)
     generations = [_generation(answer) for answer in generate([q.conversation for q in asked])]
-    return EvaluateResponse(
-        generations=generations, scores=score_generations(asked, generations, scoring_functions, params, ask)
-    )
+    scores = score_generations(asked, generations, scoring_functions, params, ask)
+    return EvaluateResponse(generations=generations, scores=scores, counts=counted(generations))
 
 
 def evaluate_each(
@@ -131,8 +130,20 @@ def evaluate_each(
         generations |= answer({place: question.conversation for place, question in asked.items()})
     in_order = [dict(generations[place]) for place in range(len(rows))]
     every = [asked.get(place, Question(Conversation([]), None)) for place in range(len(rows))]
-    return EvaluateResponse(
-        generations=in_order, scores=score_generations(every, in_order, scoring_functions, params, ask)
+    scores = score_generations(every, in_order, scoring_functions, params, ask)
+    return EvaluateResponse(generations=in_order, scores=scores, counts=counted(in_order))
+
+
+def counted(generations: Sequence[Mapping[str, Any]]) -> AnswerCounts:
+    """Return how many generations are no answer, or one that was cut off."""
+    filtered = [one for one in generations if one.get("finish_reason") == "content_filter"]
+    answered = [one for one in generations if "error" not in one]
+    return AnswerCounts(
+        rows=len(generations),
+        unanswered=len(generations) - len(answered) - sum("error" in one for one in filtered),
+        filtered=len(filtered),
+        cut_off=sum(one.get("finish_reason") == "length" for one in answered),
+        empty=sum(not str(one["generated_answer"]).strip() for one in answered),
     )
 
 

@@ -110,13 +110,14 @@ class AgentCandidateAnswers:
                 pass
         except (ValueError, LlsflowError) as error:
             gone = error if isinstance(error, UnavailableError) else None
-            return Generation("", 0, "stop", prompt, str(error), work.turn.steps), gone
+            passing = gone is not None
+            return Generation("", 0, "stop", prompt, str(error), passing, work.turn.steps), gone
         finally:
             self.agent.sessions.delete(session_id)
         message = CompletionMessage.model_validate(work.turn.output_message)
         tokens = sum((step.get("usage") or {}).get("completion_tokens", 0) for step in work.turn.steps)
         finish: Finish = "length" if message.stop_reason is StopReason.OUT_OF_TOKENS else "stop"
-        return Generation(str(message.content), tokens, finish, prompt, None, work.turn.steps), None
+        return Generation(str(message.content), tokens, finish, prompt, None, False, work.turn.steps), None
 
 
 @dataclass

@@ -26,6 +26,7 @@ from llsflow.errors import Stopped
 from llsflow.plan import compile_plan
 from llsflow.plan.compile import remember
 from llsflow.schema.plan import Plan, StepResult, StepState
+from llsflow.schema.scoring import AnswerCounts
 from llsflow.steps import STEPS, results
 
 SAME_REQUEST_SECONDS = 1.0
@@ -56,7 +57,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def _done(step: Any) -> StepResult:
-    result = results.finished(step)
+    result = results.finished(step, partial=True)
     assert result is not None  # noqa: S101 - the plan says so
     return result
 
@@ -86,6 +87,8 @@ def _show_results(done: dict[str, StepResult], console: Console) -> None:
     """Print the scores and where the model and the report are."""
     if "compare" in done:
         _show_comparison(done["compare"].summary, console)
+        for result in done.values():
+            _show_counts(result, console, named=True)
     else:
         for result in done.values():
             if result.kind == "evaluate":
@@ -116,10 +119,22 @@ def _show_scores(result: StepResult, console: Console) -> None:
     table = Table(title=f"{result.summary['benchmark']}, with 95 % intervals", title_justify="left")
     for heading in ("scoring function", "metric", "score"):
         table.add_column(heading)
+    table.add_column("unscored rows", justify="right")
     for scorer, metrics in result.summary["scores"].items():
         for metric, values in metrics.items():
-            table.add_row(scorer, metric, score_of(metric, values))
+            table.add_row(scorer, metric, score_of(metric, values), f"{values.get('num_unscored', 0):,}")
     console.print(table)
+    _show_counts(result, console)
+
+
+def _show_counts(result: StepResult, console: Console, *, named: bool = False) -> None:
+    """Print how many rows of an evaluation have no answer, or one that was cut off."""
+    if result.kind != "evaluate":
+        return
+    words = AnswerCounts.model_validate(result.summary["counts"]).words
+    if words:
+        again = "; the same command asks those again that were not answered" if result.open else ""
+        console.print(f"{result.name + ': ' if named else ''}{words}{again}", highlight=False, soft_wrap=True)
 
 
 def score_of(metric: str, values: dict[str, Any]) -> str:

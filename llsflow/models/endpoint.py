@@ -73,7 +73,8 @@ class Operation(Generic[T_co]):
 def _completion(told: Any) -> Reply:
     choice = told["choices"][0]
     tokens = (told.get("usage") or {}).get("completion_tokens") or 0
-    finish: Finish = "length" if choice.get("finish_reason") == "length" else "stop"
+    reason = choice.get("finish_reason")
+    finish: Finish = reason if reason in ("length", "content_filter") else "stop"
     return Reply(str(choice["message"]["content"] or ""), int(tokens), finish)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Finish = Literal["stop", "length"]
-"""stop: the model or a stop text ended it; length: max_tokens or the context did."""
+Finish = Literal["stop", "length", "content_filter"]
+"""stop: the model or a stop text ended it; length: max_tokens or the context did; content_filter: its server did."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,16 @@ class Generation:
     """The conversation as the chat template rendered it, or as an endpoint was sent it, in JSON."""
     error: str | None = None
     """Why there is no answer."""
+    passing: bool = False
+    """That may pass: the server did not answer, or was too busy."""
     steps: tuple[dict[str, Any], ...] = ()
     """What an agent did on the way, as the specification has steps; of a model's own answer none."""
 
     def record(self) -> dict[str, Any]:
         """Return it as an EvaluateResponse holds it."""
-        said = {"generated_answer": None, "error": self.error} if self.error else {"generated_answer": self.text}
+        said: dict[str, Any] = {"generated_answer": None if self.error else self.text}
+        if self.error:
+            said["error"] = self.error
+        if self.finish != "stop":
+            said["finish_reason"] = self.finish
         return {**said, "steps": list(self.steps)} if self.steps else said

@@ -36,6 +36,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+FILTERED = "the server's content filter withheld the answer"
+
+
 @dataclass(frozen=True)
 class RemoteModel:
     """A model that answers over HTTP, many conversations at once."""
@@ -108,12 +111,13 @@ class RemoteModel:
             for place, body in written.items()
         )
 
-        def made(place: int, found: Reply | str) -> Generation:
+        def made(place: int, found: Reply | str | Unanswered) -> Generation:
             body = written[place]
             prompt = json.dumps(body if len(body) > 1 else body["messages"], ensure_ascii=False)
-            if isinstance(found, str):
-                return Generation("", 0, "stop", prompt, found)
-            return Generation(found.text, found.tokens, found.finish, prompt)
+            if isinstance(found, str | Unanswered):
+                return Generation("", 0, "stop", prompt, str(found), passing=isinstance(found, Unanswered))
+            why = FILTERED if found.finish == "content_filter" else None
+            return Generation(found.text, found.tokens, found.finish, prompt, why)
 
         return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
 
@@ -136,9 +140,9 @@ class RemoteModel:
             for place, (query, items) in asked.items()
         )
 
-        def made(place: int, found: Mapping[int, float] | str) -> list[float] | ValueError:
-            if isinstance(found, str):
-                return ValueError(found)
+        def made(place: int, found: Mapping[int, float] | str | Unanswered) -> list[float] | ValueError:
+            if isinstance(found, str | Unanswered):
+                return ValueError(str(found))
             items = range(len(asked[place][1]))
             if found.keys() != {*items}:
                 return ValueError(f"{self.called} scored {len(found)} of {len(items)} items, or others: all are needed")
@@ -158,9 +162,9 @@ class RemoteModel:
         """
         bodies = ((place, {"model": self.name, "input": [text]}) for place, text in texts.items())
 
-        def made(_: int, found: Mapping[int, list[float]] | str) -> list[float] | ValueError:
-            if isinstance(found, str):
-                return ValueError(found)
+        def made(_: int, found: Mapping[int, list[float]] | str | Unanswered) -> list[float] | ValueError:
+            if isinstance(found, str | Unanswered):
+                return ValueError(str(found))
             return found[0] if 0 in found else ValueError(f"{self.called} sent no vector")
 
         return self._gathered(self._answers(EMBEDDING, bodies, stopping), made, None)
@@ -168,7 +172,7 @@ class RemoteModel:
     def _gathered(
         self,
         answers: Iterator[tuple[int, T | Unanswered | ValueError]],
-        make: Callable[[int, T | str], R],
+        make: Callable[[int, T | str | Unanswered], R],
         told: Callable[[int, R], None] | None,
     ) -> dict[int, R]:
         """Return what `make` makes of each answer, or of why there is none; by place.
@@ -179,7 +183,7 @@ class RemoteModel:
         failed: dict[int, Unanswered] = {}
         answered = 0
 
-        def keep(place: int, found: T | str) -> None:
+        def keep(place: int, found: T | str | Unanswered) -> None:
             made[place] = make(place, found)
             if told:
                 told(place, made[place])
@@ -193,14 +197,14 @@ class RemoteModel:
                 keep(place, str(found))
             else:
                 for earlier, why in failed.items():
-                    keep(earlier, str(why))
+                    keep(earlier, why)
                 failed.clear()
                 answered += 1
                 keep(place, found)
         if failed and not answered:
             raise self._gone(next(iter(failed.values())), len(made))
         for place, why in failed.items():
-            keep(place, str(why))
+            keep(place, why)
         return made
 
     def _gone(self, why: object, kept: int) -> UnavailableError:

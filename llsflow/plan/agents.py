@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llsflow.schema.experiment import Experiment
-from llsflow.steps import code_of
-
-CODE = ("agents", "tools", "shields", "models/engine.py", "models/answering.py", "steps/agents.py")
+from llsflow.steps import AGENTS, code_of
 
 
 def agent_parts(experiment: Experiment) -> dict[str, Any]:
@@ -15,5 +13,5 @@ def agent_parts(experiment: Experiment) -> dict[str, Any]:
     return {
         "toolgroups": {name: one.model_dump(mode="json") for name, one in experiment.toolgroups.items()},
         "shields": {name: one.model_dump(mode="json") for name, one in experiment.shields.items()},
-        "code": code_of(CODE),
+        "code": code_of(AGENTS),
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from llsflow.schema.datasets import HELD_OUT
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import Estimate, Plan, Step
 from llsflow.scorers import outside_code
-from llsflow.steps import code_version, copies, results
+from llsflow.steps import AGENTS, code_of, code_version, copies, results
 
 UNKEYED_RECIPE = (
     *("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "export", "allow_overlap"),
@@ -32,6 +32,8 @@ ORDER = ("n_epochs", "max_steps_per_epoch", "gradient_accumulation_steps")
 
 UNKEYED_TRAINER = ("num_threads", "num_workers")
 UNKEYED_BENCHMARK = ("batch_size", "baseline", "gate", "metadata")
+SCORING = ("benchmark_id", "scoring_functions")
+"""Of a benchmark, what decides its scores and not its answers."""
 
 
 def compile_plan(experiment: Experiment, config_dir: Path | None = None) -> Plan:
@@ -341,6 +343,7 @@ class _Compiler:
         }
         if isinstance(candidate, AgentCandidate):
             settings["agent"] = agent_parts(experiment)
+        settings["generations"] = self._generations(settings, inputs)
         if code := outside_code(experiment.benchmark.scoring_functions):
             settings["scoring_code"] = code
         if self.world.judges:
@@ -365,6 +368,17 @@ class _Compiler:
                 "judges": {name: model.model_dump(mode="json") for name, model in judges.items() if model},
             },
             cost=estimate.of_evaluate(self.world, experiment, cost),
+        )
+
+    def _generations(self, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """Return what identifies the answers: how they are scored is no part of it, so that it may change alone."""
+        benchmark = dict(settings["benchmark"])
+        asked = {name: value for name, value in benchmark["benchmark_config"].items() if name != "scoring_params"}
+        benchmark = {name: value for name, value in benchmark.items() if name not in SCORING}
+        keys = {role: self.made[source].key for role, source in inputs.items()}
+        code = code_of("llsflow.steps.answers", (AGENTS,))
+        return home.digest(
+            {**settings, "benchmark": {**benchmark, "benchmark_config": asked}, "inputs": keys, "code": code}
         )
 
     def _compare(self, baseline: str, candidate: str) -> Step:

@@ -71,8 +71,10 @@ class StepResult(Record):
     key: str
     folder: str
     """Absolute path of the step's output folder."""
-    files: dict[str, int] = {}
-    """Relative path -> size in bytes, checked before the result is used again."""
+    files: dict[str, str] = {}
+    """Relative path -> sha256 (hex) of the content, checked before the result is used again."""
+    open: bool = False
+    """Something may still come: rows that an endpoint did not answer are asked again by the next run."""
     summary: dict[str, Any] = {}
     """Small JSON: counts, scores, names."""
     run_id: str | None = None

@@ -65,6 +65,30 @@ class ScoringResult(Record):
     """`{metric: {metric: value, …}}`."""
 
 
+class AnswerCounts(Record):
+    """What became of an evaluation's rows, where it is not simply an answer. Not in the specification."""
+
+    rows: int
+    unanswered: int = 0
+    """The model or its server gave no answer; the row's generation has the reason."""
+    filtered: int = 0
+    """The server's content filter withheld the answer."""
+    cut_off: int = 0
+    """The answer ends at max_tokens, or where the context does."""
+    empty: int = 0
+    """The answer has no text."""
+
+    @property
+    def words(self) -> str:
+        """Return the counts that are not 0; empty: every row has an answer."""
+        names = {"unanswered": "unanswered", "filtered": "filtered", "cut_off": "cut off", "empty": "empty"}
+        first, *others = [(getattr(self, name), word) for name, word in names.items() if getattr(self, name)] or [
+            (0, "")
+        ]
+        more = "".join(f", {count:,} {word}" for count, word in others)
+        return f"{first[0]:,} of {self.rows:,} rows {first[1]}{more}" if first[0] else ""
+
+
 class EvaluateResponse(Record):
     """Generations and their scores."""
 
@@ -72,6 +96,8 @@ class EvaluateResponse(Record):
     """One per row, with `generated_answer`."""
     scores: dict[str, ScoringResult]
     """By scoring function id."""
+    counts: AnswerCounts | None = None
+    """How many rows have no answer, or one that was cut off."""
 
 
 class ReturnType(Record):

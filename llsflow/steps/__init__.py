@@ -1,39 +1,23 @@
-"""The kinds of step: what runs each, and which files are its code.
+"""The kinds of step: what runs each, and which sources are its code.
 
 A step is a plain function `run(context) -> summary`; nothing here knows Prefect.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llsflow.steps.code import closure_of, digest_of
 
 if TYPE_CHECKING:
     from llsflow.steps.context import StepContext
 
-PACKAGE = Path(__file__).parent.parent
-WEIGHTS = ("models/adapters.py", "models/load.py", "models/roles.py")
-"""What decides the weights that are loaded."""
-GENERATION = (
-    *WEIGHTS,
-    *(
-        "models/attention.py",
-        "models/cache.py",
-        "models/constrain.py",
-        "models/decode.py",
-        "models/forward.py",
-        "models/generation_attention.py",
-        "models/local.py",
-        "models/segments.py",
-        "models/text.py",
-    ),
-)
-"""What decides a model's answers."""
+AGENTS = "llsflow.steps.agents"
+"""What runs agents: it decides the answers of benchmarks whose candidate is one, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +26,8 @@ class StepKind:
 
     module: str
     """Module with `run`; imported when a step of this kind runs, as it may be heavy."""
-    code: tuple[str, ...]
-    """Files and folders of the package that decide the result: a change in them makes the step run again."""
+    without: tuple[str, ...] = ()
+    """Modules that decide its result only where the plan says so."""
     retries: int = 0
     """Further tries after a failure that may pass (a service that does not answer)."""
 
@@ -55,50 +39,25 @@ class StepKind:
 
 @cache
 def code_version(kind: str) -> str:
-    """Return the sha256 (hex) of the step's source files."""
-    return code_of(STEPS[kind].code)
+    """Return the sha256 (hex) of the sources that decide the step's result: a change in them makes it run again."""
+    known = STEPS[kind]
+    return code_of(known.module, known.without)
 
 
 @cache
-def code_of(entries: tuple[str, ...]) -> str:
-    """Return the sha256 (hex) of source files, and of those in folders, named from the package on."""
-    found = hashlib.sha256()
-    for entry in entries:
-        path = PACKAGE / entry
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            found.update(file.relative_to(PACKAGE).as_posix().encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()
+def code_of(module: str, without: tuple[str, ...] = ()) -> str:
+    """Return the sha256 (hex) of a module's sources, of those that it imports, and so on."""
+    return digest_of(closure_of(module, without))
 
 
 STEPS: dict[str, StepKind] = {
-    "model": StepKind("llsflow.steps.model", ("models/build.py", "steps/model.py")),
-    "prepare": StepKind("llsflow.steps.prepare", ("data", "steps/prepare.py"), retries=2),
-    "reference": StepKind(
-        "llsflow.steps.reference",
-        (
-            *("training/reference.py", "training/objectives.py", "training/examples.py", "training/batches.py"),
-            *("losses/supervised.py", "models/output.py", "models/segments.py", *WEIGHTS, "steps/reference.py"),
-        ),
-    ),
-    "train": StepKind(
-        "llsflow.steps.train",
-        ("training", "losses", "models/output.py", "models/segments.py", *WEIGHTS, "steps/train.py"),
-    ),
-    "export": StepKind("llsflow.steps.export", (*WEIGHTS, "steps/export.py")),
-    "evaluate": StepKind(
-        "llsflow.steps.evaluate",
-        (
-            *("evals.py", "sampling.py", "scorers", *GENERATION, "models/endpoint.py", "models/protocol.py"),
-            *("models/remote.py", "steps/answers.py", "steps/evaluate.py", "steps/judging.py"),
-            *("data/ranked.py", "models/ranking.py", "models/rerankers.py", "steps/ranking.py"),
-            *("models/bm25.py", "rerank.py"),
-        ),
-        retries=2,
-    ),
-    "compare": StepKind(
-        "llsflow.steps.compare",
-        ("data/contamination.py", "scorers/intervals.py", "steps/compare.py", "steps/evaluate.py"),
-    ),
-    "gate": StepKind("llsflow.steps.gate", ("steps/gate.py",)),
-    "record": StepKind("llsflow.steps.record", ("report.py", "steps/record.py"), retries=2),
+    "model": StepKind("llsflow.steps.model"),
+    "prepare": StepKind("llsflow.steps.prepare", retries=2),
+    "reference": StepKind("llsflow.steps.reference"),
+    "train": StepKind("llsflow.steps.train"),
+    "export": StepKind("llsflow.steps.export"),
+    "evaluate": StepKind("llsflow.steps.evaluate", without=(AGENTS,), retries=2),
+    "compare": StepKind("llsflow.steps.compare"),
+    "gate": StepKind("llsflow.steps.gate"),
+    "record": StepKind("llsflow.steps.record", retries=2),
 }

@@ -17,7 +17,7 @@ from llsflow.schema.shields import ShieldConfig
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.schema.traces import TurnTrace
 from llsflow.steps.context import StepContext
-from llsflow.steps.prepare import model_folder
+from llsflow.steps.inputs import model_folder
 
 TRACES_TOGETHER = 20
 

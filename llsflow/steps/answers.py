@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from llsflow import home
 from llsflow.data.conversation import Conversation, Row
 from llsflow.models.generation import Generation
 from llsflow.models.local import LocalModel
@@ -15,8 +17,9 @@ from llsflow.schema.models import ModelConfig
 from llsflow.steps import generations
 from llsflow.steps.agents import agent_answers
 from llsflow.steps.context import Progress, StepContext
-from llsflow.steps.prepare import model_folder
+from llsflow.steps.inputs import model_folder
 from llsflow.steps.ranking import rank_rows
+from llsflow.steps.results import GENERATIONS, generations_folder
 
 
 def answer_rows(
@@ -25,7 +28,7 @@ def answer_rows(
     conversations: Sequence[Conversation],
     rows: Sequence[Row],
 ) -> list[Generation]:
-    """Return a generation for each conversation, going on at the rows that an earlier try did not reach.
+    """Return a generation for each conversation; those that are kept are not made again.
 
     Rerankers are asked what the conversations' `rows` ask.
 
@@ -34,20 +37,29 @@ def answer_rows(
         UnavailableError: an endpoint does not answer at all.
         Stopped: the user asked to stop.
     """
-    with generations.keeping(context.folder) as (found, keeper):
+    kept = generations_folder(context.step)
+    with (
+        home.locked(f"generations-{kept.name}", "an evaluation that asks the same", context.plan_run.stopping),
+        generations.keeping(kept) as (found, keeper),
+    ):
         done = {index: generation for index, generation in found.items() if index < len(conversations)}
         watch = _Watch(context, len(conversations), len(done))
 
         def on_generation(index: int, generation: Generation) -> None:
-            keeper.add(index, generation)
+            if not generation.passing:  # what may be answered later is asked again by the next run
+                keeper.add(index, generation)
             watch.one_more()
 
         if isinstance(benchmark.benchmark_config.eval_candidate, RerankCandidate):
-            return rank_rows(context, benchmark, rows, done, on_generation)
-        if isinstance(benchmark.benchmark_config.eval_candidate, AgentCandidate):
-            return agent_answers(context, benchmark, conversations, done, on_generation)
-        answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)
-        return answer(benchmark, conversations, done, on_generation)
+            made = rank_rows(context, benchmark, rows, done, on_generation)
+        elif isinstance(benchmark.benchmark_config.eval_candidate, AgentCandidate):
+            made = agent_answers(context, benchmark, conversations, done, on_generation)
+        else:
+            answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)
+            made = answer(benchmark, conversations, done, on_generation)
+        with home.storage_errors(home.home()):
+            shutil.copyfile(kept / GENERATIONS, context.folder / GENERATIONS)
+        return made
 
 
 class _Watch:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llsflow import home
 from llsflow.data.conversation import Conversation, Row
 from llsflow.data.dataset import rows_of, source_at
-from llsflow.evals import evaluate, per_row_table, questions, score_generations
+from llsflow.evals import counted, evaluate, per_row_table, questions, score_generations
 from llsflow.models.generation import Generation
 from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.scoring import ScoringResult
@@ -64,14 +64,23 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_dataset(benchmark.dataset_id, settings["data"]["digest"], len(rows), source.name, context="eval")
     context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
     context.run.log_table(table, "rows.json")
-    failed = sorted({index % len(rows) + 1 for index, generation in enumerate(made) if generation.error})
+    failed = _rows_where(made, rows, lambda generation: generation.error is not None)
+    passing = _rows_where(made, rows, lambda generation: generation.passing)
+    counts = counted([generation.record() for generation in made])
     return {
         "benchmark": benchmark.benchmark_id,
         "rows": len(rows),
         "scores": scores,
         **({"noise": {name: noise([one[name] for one in every]) for name in scores}} if len(every) > 1 else {}),
         **({"failed": len(failed), "failed_rows": failed[:MOST_NAMED]} if failed else {}),
+        "counts": counts.model_dump(mode="json"),
+        **({"unanswered": len(passing)} if passing else {}),
     }
+
+
+def _rows_where(made: Sequence[Generation], rows: Sequence[Row], so: Callable[[Generation], bool]) -> list[int]:
+    """Return the numbers of the rows, from 1, of which an answer is so."""
+    return sorted({index % len(rows) + 1 for index, generation in enumerate(made) if so(generation)})
 
 
 def _further_scores(

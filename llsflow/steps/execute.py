@@ -62,6 +62,7 @@ def _run(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> StepR
         summary=summary,
         run_id=run.id,
         seconds=round(time.perf_counter() - began, 3),
+        open=bool(summary.get("unanswered")) or any(given.open for given in inputs.values()),
     )
     result = results.commit(step, result)
     logger.info("%s is done, in %.1f s", step.name, result.seconds)

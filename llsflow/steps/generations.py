@@ -28,11 +28,12 @@ class Keeper:
 
 @contextmanager
 def keeping(folder: Path) -> Iterator[tuple[dict[int, Generation], Keeper]]:
-    """Yield what the step's work folder holds already, by row, and the keeper of what is to come.
+    """Yield what the folder of the answers holds already, by row, and the keeper of what is to come.
 
     What follows a line that a killed process was writing is thrown away.
     """
     found, whole = _read(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / GENERATIONS).open("ab") as file:
         file.truncate(whole)
         try:

@@ -16,6 +16,7 @@ from llsflow.errors import DataError, Mistake
 from llsflow.models.describe import context_length, end_token_ids, locate, read_config, vocabulary_size
 from llsflow.models.load import load_tokenizer
 from llsflow.steps.context import Progress, StepContext
+from llsflow.steps.inputs import model_folder
 
 logger = logging.getLogger("llsflow")
 
@@ -124,10 +125,3 @@ def _tokenize(
     digest = context.step.settings["data"][part]["digest"]
     context.run.log_dataset(data["dataset_id"], digest, len(rows), source.name, context="training")
     return facts, table
-
-
-def model_folder(context: StepContext) -> str:
-    """Return the model that a step starts from: the one an earlier step wrote, or the user's."""
-    if "model" in context.inputs:
-        return str(Path(context.inputs["model"].folder) / "model")
-    return str(context.step.locations["model"])

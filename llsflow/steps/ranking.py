@@ -13,7 +13,7 @@ from llsflow.rerank import Asked, as_answer, rank_by_words
 from llsflow.schema.benchmarks import ExperimentBenchmark, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.steps.context import StepContext
-from llsflow.steps.prepare import model_folder
+from llsflow.steps.inputs import model_folder
 
 Ranking = Sequence[float] | ValueError
 Told = Callable[[int, Ranking], None]

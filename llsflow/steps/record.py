@@ -11,6 +11,7 @@ from llsflow import home
 from llsflow.report import Comparison, ReportMaterial, Sample, Score, build_report
 from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import StepResult
+from llsflow.schema.scoring import AnswerCounts
 from llsflow.steps import copies
 from llsflow.steps.context import StepContext
 from llsflow.steps.evaluate import flat_metrics, headline
@@ -162,6 +163,8 @@ def _facts_of_answers(inputs: Mapping[str, StepResult]) -> dict[str, Any]:
     for name, result in _evaluations(inputs).items():
         for scorer, spread in result.summary.get("noise", {}).items():
             facts[f"{scorer}, {name}, answered {len(spread['values'])} times"] = _spread(spread)
+        if words := AnswerCounts.model_validate(result.summary["counts"]).words:
+            facts[f"answers, {name}"] = words
         if named := result.summary.get("failed_rows"):
             facts[f"rows without an answer, {name}"] = f"{result.summary['failed']:,}: {_some(named)}"
     return facts

@@ -15,7 +15,7 @@ from llsflow.models.load import load_tokenizer
 from llsflow.schema.training import Recipe, TrainerConfig
 from llsflow.steps.checkpoints import facts_of
 from llsflow.steps.context import Progress, StepContext
-from llsflow.steps.prepare import model_folder
+from llsflow.steps.inputs import model_folder
 from llsflow.steps.speed import remember
 from llsflow.training.examples import ExampleTable
 from llsflow.training.fit import fit

@@ -21,6 +21,7 @@ from llsflow.models import endpoint as endpoints
 from llsflow.models.ranking import RankingModel
 from llsflow.plan import compile_plan
 from llsflow.schema.plan import StepState
+from llsflow.schema.scoring import AnswerCounts
 from llsflow.steps import results
 from tests.models.rerankers import cross_encoder, embedding_model
 from tests.scripted import Answer, Scripted, scripted
@@ -165,8 +166,11 @@ def test_killed_with_9_it_ends_with_every_row_and_none_is_made_twice(tmp_path: P
         words = overrides(tmp_path, script, questions(rows), "model.endpoint.at_once=4")
         killed(words, kill_at)
         step = compile_plan(load_experiment("eval", words).experiment).step("evaluate-base")
-        assert (step.state, step.reason) == (StepState.RESUME, "goes on at its missing rows")
-        file = results.work_folder(step) / results.GENERATIONS
+        assert (step.state, step.reason) == (
+            StepState.RESUME,
+            "takes the answers that are there",
+        )
+        file = results.generations_folder(step) / results.GENERATIONS
         kept = [json.loads(line)["index"] for line in file.read_bytes().splitlines()]
         assert len(kept) == kill_at
         before = len(script.sent)
@@ -406,3 +410,63 @@ def test_a_judge_that_cannot_work_is_refused_before_anything_is_asked(
 
 if __name__ == "__main__":
     evaluate(sys.argv[2:], Counting(hold_at=int(sys.argv[1])))
+
+
+def test_rows_that_were_not_answered_are_asked_again_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "FIRST_WAIT_SECONDS", 0.01)
+    well = False
+
+    def say(body: dict[str, Any], number: int) -> Any:
+        return echo(body, number) if well or "q1" in str(body["messages"]) else Answer("busy", 503)
+
+    with scripted(say) as script:
+        words = overrides(tmp_path, script, questions(2), "model.endpoint.retries=2")
+        first = evaluate(words, Counting())
+        assert first.open
+        assert (first.summary["unanswered"], first.summary["counts"]["unanswered"]) == (1, 1)
+        assert AnswerCounts.model_validate(first.summary["counts"]).words == "1 of 2 rows unanswered"
+        step = compile_plan(load_experiment("eval", words).experiment).steps[0]
+        assert (step.state, step.reason) == (StepState.RESUME, "asks the 1 rows again that were not answered")
+        well, before = True, len(script.sent)
+        again = evaluate(words, Counting())
+        assert len(script.sent) == before + 1
+    assert not again.open
+    assert "unanswered" not in again.summary
+    accuracy = again.summary["scores"]["basic::equality"]["accuracy"]
+    assert (accuracy["num_total"], accuracy["num_unscored"]) == (2, 0)
+
+
+def test_other_scoring_functions_ask_for_no_answer(tmp_path: Path) -> None:
+    with scripted(echo) as script:
+        words = overrides(tmp_path, script, questions(3))
+        evaluate(words, Counting())
+        asked = len(script.sent)
+        result = evaluate([*words, "benchmark.scoring_functions=[basic::subset_of]"], Counting())
+        assert len(script.sent) == asked == 3
+        assert list(result.summary["scores"]) == ["basic::subset_of"]
+        evaluate([*words, "seed=7"], Counting())
+        assert len(script.sent) == 6
+
+
+def test_answers_that_are_none_are_counted_beside_the_number(tmp_path: Path) -> None:
+    def say(body: dict[str, Any], number: int) -> Any:
+        match body["messages"][0]["content"]:
+            case "q0":
+                return Answer("", finish="content_filter")
+            case "q1":
+                return Answer("half an", finish="length")
+            case "q2":
+                return Answer("")
+        return echo(body, number)
+
+    with scripted(say) as script:
+        found = evaluate(overrides(tmp_path, script, questions(4)), Counting())
+    assert AnswerCounts.model_validate(found.summary["counts"]).words == "1 of 4 rows filtered, 1 cut off, 1 empty"
+    told = response(found.folder)
+    assert told["counts"] == {"rows": 4, "unanswered": 0, "filtered": 1, "cut_off": 1, "empty": 1}
+    assert told["generations"][0]["error"] == "the server's content filter withheld the answer"
+    assert told["generations"][1] == {"generated_answer": "half an", "finish_reason": "length"}
+    accuracy = found.summary["scores"]["basic::equality"]["accuracy"]
+    assert (accuracy["num_total"], accuracy["num_unscored"]) == (3, 1)
