@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 # a busy machine takes its time over an example: what is tested is what comes of it
-hypothesis.settings.register_profile("llsflow")
+hypothesis.settings.register_profile("llsflow", deadline=None)
 hypothesis.settings.load_profile("llsflow")
 
 pytest.register_assert_rewrite("tests.training.fields")  # the cases assert outside a test file

@@ -38,7 +38,7 @@ class RowCheck:
             if self.trains is not (known.turns is None):
                 self._begin(known.turns is None)
             line = encode_row(row)
-            refuse_half_characters(row, line)
+            refuse_half_characters(row, line, known.reads)
         except ValueError as error:
             self.problems.append(Mistake(where, str(error)))
             return 0

@@ -212,7 +212,7 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
             form = row_format(row, source.config.purpose)
             conversation = form.read(row)
             line = encode_row(row)
-            refuse_half_characters(row, line)
+            refuse_half_characters(row, line, form.reads)
             lines.append(line)
         except ValueError as error:
             problems.append(Mistake(f"{source.name}:{number}", str(error)))

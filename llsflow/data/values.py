@@ -6,7 +6,7 @@ import datetime
 import decimal
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 _AS_THEY_ARE = (str, int, float, bool, type(None))
@@ -27,12 +27,13 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any] | BadRow:
     return plain
 
 
-def refuse_half_characters(row: Mapping[str, Any], line: bytes) -> None:
+def refuse_half_characters(row: Mapping[str, Any], line: bytes, read: Collection[str]) -> None:
     """Refuse a row with text that is not valid Unicode: half a character outside the basic plane, as "\\ud83d" alone.
 
     Args:
         row: the row.
         line: the row as JSON, in which such halves are escaped.
+        read: the columns that a model is given; others are kept as they are.
 
     Raises:
         ValueError: there is such text, with its column.
@@ -40,6 +41,8 @@ def refuse_half_characters(row: Mapping[str, Any], line: bytes) -> None:
     if b"\\ud" not in line:
         return
     for column, value in row.items():
+        if column not in read:
+            continue
         try:
             json.dumps([column, value], ensure_ascii=False).encode()
         except UnicodeEncodeError:

@@ -106,7 +106,10 @@ def writes_calls(model: ModelConfig) -> bool:
     if model.chat_template:
         templates = [template_text(model.chat_template)]
     elif model.path:
-        folder = locate(model.path, model.revision)
+        try:
+            folder = locate(model.path, model.revision)
+        except ModelError:  # there is no such folder: who asks the model is told so
+            folder = None
         templates = _templates(folder, _changed(folder)) if folder else []
     else:
         templates = chat_templates(Path(model.init.tokenizer)) if model.init else []

@@ -92,7 +92,7 @@ def test_a_conflict_changes_nothing(served: Served) -> None:
             ["source.rows.0: found 5, allowed: a mapping"],
         ),
         (
-            {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": [{"question": "?"}, {"a": 1}]}},
+            {"purpose": "eval/question-answer", "source": {"type": "rows", "rows": [{"answer": "?"}, {"a": 1}]}},
             ["row 1", "row 2"],
         ),
         (
@@ -122,7 +122,7 @@ def test_refusals_name_the_field_what_was_found_and_what_is_allowed(
 
 
 def test_rows_that_do_not_fit_the_purpose_change_nothing(http: httpx.Client) -> None:
-    assert_error(register(http, rows=[*ROWS, {"question": "no answer"}]), 400, "row 11")
+    assert_error(register(http, rows=[*ROWS, {"answer": "no question"}]), 400, "row 11")
     assert_error(http.get(f"{PATH}/sums"), 404, "sums")
 
 
@@ -147,7 +147,7 @@ def test_a_large_body_is_read_aside(http: httpx.Client) -> None:
     many = [{"question": "?" * 100, "answer": str(n)} for n in range(2000)]
     made = register(http, rows=many)
     assert made.json()["num_rows"] == 2000
-    assert_error(register(http, "other", rows=[*many, {"question": "?"}]), 400, "row 2001")
+    assert_error(register(http, "other", rows=[*many, {"answer": "?"}]), 400, "row 2001")
     body = {
         "dataset_id": "typo",
         "purpose": "eval/question-answer",
