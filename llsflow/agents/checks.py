@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 
 from llsflow.agents import history
 from llsflow.agents.content import has_images
+from llsflow.agents.prompts import DEFINITIONS
 from llsflow.errors import Mistake
 from llsflow.schema.agents import AgentConfig, CreateAgentTurnRequest, ToolExecutionStep
 from llsflow.schema.inference import (
     GrammarResponseFormat,
     ResponseFormat,
+    SystemMessageBehavior,
     ToolChoice,
     ToolConfig,
     ToolPromptFormat,
@@ -40,13 +42,20 @@ def agent_mistakes(config: AgentConfig, model: ModelConfig, names: Sequence[str]
         if older is not None and older != newer:
             yield Mistake(f"agent_config.{name}", f"is {older}, and tool_config says {newer}: leave it out")
     yield from _choice_mistakes("agent_config.tool_config.tool_choice", tool_config_of(config), names)
-    form = form_of(tool_config_of(config), model)
+    form = form_of(tool_config_of(config), model, config.instructions)
     if config.response_format and form and names:
         yield from _format_mistakes(config.response_format, form)
 
 
-def form_of(config: ToolConfig, model: ModelConfig) -> ToolPromptFormat | None:
-    """Return how calls stand in a model's text; None: the endpoint has its own way."""
+def form_of(config: ToolConfig, model: ModelConfig, instructions: str) -> ToolPromptFormat | None:
+    """Return how calls stand in a model's text; None: the endpoint has its own way.
+
+    Where the instructions replace the definitions of the tools, a model of this machine may know its tools from its
+    training. An endpoint's gets them by the protocol: else it would know of none.
+    """
+    replaces = config.system_message_behavior is SystemMessageBehavior.REPLACE and DEFINITIONS not in instructions
+    if model.endpoint and replaces:
+        return None
     return config.tool_prompt_format or (None if model.endpoint else ToolPromptFormat.JSON)
 
 

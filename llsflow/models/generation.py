@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Finish = Literal["stop", "length"]
-"""stop: the model or a stop text ended it; length: max_tokens or the context did."""
+Finish = Literal["stop", "length", "content_filter"]
+"""stop: the model or a stop text ended it; length: max_tokens or the context did; content_filter: its server did."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,16 @@ class Generation:
     """Why there is no answer."""
     steps: tuple[dict[str, Any], ...] = ()
     """What an agent did on the way, as the specification has steps; of a model's own answer none."""
+    reasoning: str = ""
+    """What an endpoint's model thought before its answer, where its server sends that apart."""
 
     def record(self) -> dict[str, Any]:
         """Return it as an EvaluateResponse holds it."""
-        said = {"generated_answer": None, "error": self.error} if self.error else {"generated_answer": self.text}
-        return {**said, "steps": list(self.steps)} if self.steps else said
+        said: dict[str, Any] = {"generated_answer": None if self.error else self.text}
+        if self.error:
+            said["error"] = self.error
+        if self.reasoning:
+            said["reasoning_content"] = self.reasoning
+        if self.steps:
+            said["steps"] = list(self.steps)
+        return said

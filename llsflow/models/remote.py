@@ -45,6 +45,8 @@ class RemoteModel:
     """Its id there."""
     called: str
     """What messages call the endpoint."""
+    is_own: bool = False
+    """Whether this project's engine answers there."""
 
     @staticmethod
     def of(model: ModelConfig) -> RemoteModel:
@@ -68,7 +70,7 @@ class RemoteModel:
     def of_engine(url: str, model_id: str, *, at_once: int, timeout_seconds: float = 600.0) -> RemoteModel:
         """Return a model of the embedded engine at this address."""
         endpoint = Endpoint(base_url=f"{url}/v1", timeout_seconds=timeout_seconds, retries=0, at_once=at_once)
-        return RemoteModel(endpoint, model_id, "the inference engine")
+        return RemoteModel(endpoint, model_id, "the inference engine", is_own=True)
 
     def answer(
         self,
@@ -105,7 +107,7 @@ class RemoteModel:
             prompt = json.dumps(asked[place], ensure_ascii=False)
             if isinstance(found, str):
                 return Generation("", 0, "stop", prompt, found)
-            return Generation(found.text, found.tokens, found.finish, prompt)
+            return Generation(found.text, found.tokens, found.finish, prompt, reasoning=found.reasoning)
 
         return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
 
