@@ -13,7 +13,7 @@ from llsflow.agents import history
 from llsflow.agents.standalone import StandaloneAgent
 from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, NotFoundError, Stopped, UnavailableError
-from llsflow.models.generation import Finish, Generation
+from llsflow.models.generation import Generation
 from llsflow.models.remote import MOST_IN_A_ROW
 from llsflow.schema.agents import InferenceStep
 from llsflow.schema.inference import CompletionMessage, StopReason
@@ -104,7 +104,8 @@ class AgentCandidateAnswers:
             return Generation("", 0, "stop", prompt, str(error)), None
         seed = None if self.seed is None else self.seed + place
         session_id = self.agent.begin_session()
-        work = self.agent.turn(session_id, asked, earlier=earlier, seed=seed)
+        again = self.agent.remote.endpoint.retries
+        work = self.agent.turn(session_id, asked, earlier=earlier, seed=seed, again=again)
         try:
             async for _ in self.agent.events(work):
                 pass
@@ -116,8 +117,7 @@ class AgentCandidateAnswers:
             self.agent.sessions.delete(session_id)
         message = CompletionMessage.model_validate(work.turn.output_message)
         tokens = sum((step.get("usage") or {}).get("completion_tokens", 0) for step in work.turn.steps)
-        finish: Finish = "length" if message.stop_reason is StopReason.OUT_OF_TOKENS else "stop"
-        return Generation(str(message.content), tokens, finish, prompt, None, False, work.turn.steps), None
+        return Generation(str(message.content), tokens, work.finish, prompt, None, False, work.turn.steps), None
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from llsflow.agents import history
 from llsflow.agents.content import has_images
+from llsflow.agents.prompts import DEFINITIONS
 from llsflow.errors import Mistake
 from llsflow.models.catalogue import writes_calls
 from llsflow.schema.agents import AgentConfig, CreateAgentTurnRequest, ToolExecutionStep
@@ -42,23 +43,24 @@ def agent_mistakes(config: AgentConfig, model: ModelConfig, names: Sequence[str]
         if older is not None and older != newer:
             yield Mistake(f"agent_config.{name}", f"is {older}, and tool_config says {newer}: leave it out")
     yield from _choice_mistakes("agent_config.tool_config.tool_choice", tool_config_of(config), names)
-    form = form_of(tool_config_of(config), model, formatted=config.response_format is not None)
+    form = form_of(tool_config_of(config), model, config)
     if config.response_format and form and names:
         yield from _format_mistakes(config.response_format, form)
 
 
-def form_of(config: ToolConfig, model: ModelConfig, *, formatted: bool) -> ToolPromptFormat | None:
+def form_of(config: ToolConfig, model: ModelConfig, agent: AgentConfig) -> ToolPromptFormat | None:
     """Return how calls are written in a model's text; None: the endpoint or the model's chat template has its own way.
 
-    Args:
-        config: which format is asked for, if any.
-        model: the agent's.
-        formatted: its answers keep to a format, which leaves no room for calls in a format of the model's own.
+    Where the instructions replace the definitions of the tools, a model of this machine may know its tools from its
+    training. An endpoint's gets them by the protocol: else it would know of none. Answers that keep to a format leave
+    no room for calls in a format of the model's own.
     """
+    replaces = config.system_message_behavior is SystemMessageBehavior.REPLACE
+    if model.endpoint and replaces and DEFINITIONS not in agent.instructions:
+        return None
     if config.tool_prompt_format or model.endpoint:
         return config.tool_prompt_format
-    replaced = config.system_message_behavior is SystemMessageBehavior.REPLACE
-    return ToolPromptFormat.JSON if formatted or replaced or not writes_calls(model) else None
+    return ToolPromptFormat.JSON if agent.response_format or replaces or not writes_calls(model) else None
 
 
 def _format_mistakes(wanted: ResponseFormat, form: ToolPromptFormat) -> Iterator[Mistake]:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import mimetypes
+import re
 from typing import Any
 
 from llsflow.schema.inference import ContentItem, ImageContentItem, InterleavedContent
+
+IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
+"""How images of each MIME type begin, in base64."""
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)")
 
 
 def items_of(content: InterleavedContent) -> list[ContentItem | str]:
@@ -18,9 +24,35 @@ def text_of(content: InterleavedContent) -> str:
     return "\n".join(item if isinstance(item, str) else item.text for item in texts)
 
 
+def described(content: InterleavedContent, where: str) -> str:
+    """Return some content as text: for each image a line that says what it is, and where."""
+    lines = []
+    for item in items_of(content):
+        if isinstance(item, ImageContentItem):
+            lines.append(f"[an image, {mime_type_of(item) or 'of an unknown type'}: {where}]")
+        else:
+            lines.append(item if isinstance(item, str) else item.text)
+    return "\n".join(lines)
+
+
+def images_of(content: InterleavedContent) -> list[ImageContentItem]:
+    """Return the images in some content."""
+    return [item for item in items_of(content) if isinstance(item, ImageContentItem)]
+
+
 def has_images(content: InterleavedContent) -> bool:
     """Return whether there is an image in it."""
-    return any(isinstance(item, ImageContentItem) for item in items_of(content))
+    return bool(images_of(content))
+
+
+def mime_type_of(item: ImageContentItem) -> str | None:
+    """Return an image's MIME type, as its URL says or its bytes show; None: neither does."""
+    if item.image.url is None:
+        data = item.image.data or ""
+        return next((kind for start, kind in IMAGE_STARTS.items() if data.startswith(start)), None)
+    if found := _DATA_URL.match(item.image.url.uri):
+        return found[1]
+    return mimetypes.guess_type(item.image.url.uri)[0]
 
 
 def wire(content: InterleavedContent) -> str | list[dict[str, Any]]:
@@ -30,14 +62,15 @@ def wire(content: InterleavedContent) -> str | list[dict[str, Any]]:
     """
     if not has_images(content):
         return text_of(content)
-    return [_part(item) for item in items_of(content)]
+    return [part(item) for item in items_of(content)]
 
 
-def _part(item: ContentItem | str) -> dict[str, Any]:
+def part(item: ContentItem | str) -> dict[str, Any]:
+    """Return a part of content as the protocol has it."""
     if isinstance(item, str):
         return {"type": "text", "text": item}
     if not isinstance(item, ImageContentItem):
         return {"type": "text", "text": item.text}
     image = item.image
-    address = image.url.uri if image.url else f"data:image/png;base64,{image.data}"
+    address = image.url.uri if image.url else f"data:{mime_type_of(item) or 'image/png'};base64,{image.data}"
     return {"type": "image_url", "image_url": {"url": address}}

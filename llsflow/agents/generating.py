@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import UnavailableError
+from llsflow.models.completion import Said
 from llsflow.models.endpoint import Channel, Unanswered
 from llsflow.models.protocol import request_body
 from llsflow.models.remote import RemoteModel
-from llsflow.schema.inference import StopReason, ToolCall
 from llsflow.schema.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -21,60 +19,6 @@ if TYPE_CHECKING:
 
 JUDGE_TOKENS = 128
 """Most that a shield's model may say."""
-
-
-@dataclass
-class Said:
-    """What the model has said so far."""
-
-    text: str = ""
-    calls: dict[int, ToolCall] = field(default_factory=dict)
-    """By their place."""
-    finish: str | None = None
-    tokens: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def stop_reason(self) -> StopReason:
-        """Return why it ended."""
-        if self.finish == "length":
-            return StopReason.OUT_OF_TOKENS
-        return StopReason.END_OF_MESSAGE if self.calls else StopReason.END_OF_TURN
-
-    def take(self, event: Any) -> tuple[str, str]:
-        """Take an event in, and return what text and what of calls it adds.
-
-        Source: platform.openai.com/docs/api-reference/chat-streaming.
-
-        Raises:
-            UnavailableError: it tells of a failure, or is none of the protocol's.
-        """
-        try:
-            if error := event.get("error"):
-                message = error.get("message") if isinstance(error, dict) else error
-                raise UnavailableError(f"the model failed in the middle of its answer: {message}")
-            if usage := event.get("usage"):
-                self.tokens = {name: value for name, value in usage.items() if isinstance(value, int)}
-            choices = event.get("choices") or []
-            if not choices:
-                return "", ""
-            self.finish = choices[0].get("finish_reason") or self.finish
-            delta = choices[0].get("delta") or {}
-            text = str(delta.get("content") or "")
-            self.text += text
-            return text, "".join(self._part(part) for part in delta.get("tool_calls") or ())
-        except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise UnavailableError("the endpoint streams something that is no chat completion") from error
-
-    def _part(self, part: Mapping[str, Any]) -> str:
-        place, function = int(part.get("index") or 0), part.get("function") or {}
-        name, arguments = function.get("name") or "", function.get("arguments") or ""
-        known = self.calls.get(place)
-        if known is None:
-            known = ToolCall(call_id=part.get("id") or f"call_{uuid.uuid4().hex[:24]}", tool_name="", arguments="")
-        self.calls[place] = known.model_copy(
-            update={"tool_name": str(known.tool_name) + name, "arguments": known.arguments + arguments}
-        )
-        return str(name + arguments)
 
 
 class Channels:
@@ -113,6 +57,7 @@ class Channels:
         async with self.stream(model, body) as events:
             async for event in events:
                 said.take(event)
+        said.end()
         return said.text
 
     async def close(self) -> None:

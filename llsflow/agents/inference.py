@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 from llsflow.agents import history, prompts
-from llsflow.agents.generating import Said
 from llsflow.agents.guards import OUTPUT, refusal, shield_step, spoken, started, stops
 from llsflow.agents.prompts import FORMATS, MalformedCallError
 from llsflow.agents.work import Payload, Work
+from llsflow.models.completion import BrokenOffError, Said
+from llsflow.models.endpoint import wait_before_try
 from llsflow.models.protocol import request_body
 from llsflow.schema.agents import (
     AgentTurnResponseStepProgressPayload,
@@ -51,11 +53,10 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
     step_id, began = str(uuid.uuid4()), datetime.now(UTC)
     yield AgentTurnResponseStepStartPayload(step_type=StepType.INFERENCE, step_id=step_id, metadata={})
     withheld: list[Payload] | None = [] if holds_back(work.output_shields) else None
-    said, held = Said(), _Held(work.form_now if work.offers_tools else None)
-    body = _body(work)
+    body, speech = _body(work), _Speech(work)
     if work.watch:
         work.watch.given[step_id] = {name: body[name] for name in ("messages", "tools") if name in body}
-    async with aclosing(_deltas(work, body, said, held)) as deltas:
+    async with aclosing(speech.deltas(body)) as deltas:
         async for delta in deltas:
             payload = AgentTurnResponseStepProgressPayload(step_type=StepType.INFERENCE, step_id=step_id, delta=delta)
             if withheld is None:
@@ -70,7 +71,8 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
         started_at=began,
         completed_at=datetime.now(UTC),
         model_response=work.said,
-        usage=dict(said.tokens) or None,
+        usage=dict(speech.said.tokens) or None,
+        reasoning_content=speech.said.reasoning or None,
     )
     looked = await _looked_at(work, str(work.said.content)) if work.output_shields and work.said.content else None
     if looked and stops(looked.violation):
@@ -85,27 +87,64 @@ async def infer(work: Work) -> AsyncGenerator[Payload]:
         yield await work.keep(looked, ending)
 
 
-async def _deltas(work: Work, body: dict[str, Any], said: Said, held: _Held) -> AsyncGenerator[ContentDelta]:
-    """Yield what the model says as it comes; in the end it is `work.said`."""
-    async with work.channels.stream(work.model, body) as events:
-        async for event in events:
-            text, of_calls = said.take(event)
-            for delta in (held.take(text), _partial(of_calls)):
-                if delta is not None:
-                    yield delta
-    calls, text = list(said.calls.values()), said.text
-    if held.holds:
-        calls, text = _read(work, said, held.form)
-        if not calls:
-            yield TextDelta(text=text)
-    for call in calls:
-        readable = work.toolbox.problem(call) is None
-        status = ToolCallParseStatus.SUCCEEDED if readable else ToolCallParseStatus.FAILED
-        yield ToolCallDelta(tool_call=call, parse_status=status)
-    reason = said.stop_reason
-    if reason is not StopReason.OUT_OF_TOKENS and calls:
-        reason = StopReason.END_OF_MESSAGE
-    work.said = CompletionMessage(content=text, stop_reason=reason, tool_calls=calls)
+class _Speech:
+    """One answer of the model."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self._begin()
+
+    def _begin(self) -> None:
+        names = {sent: name for name, sent in self.work.sending.names.items()}
+        turns = [*self.work.earlier, self.work.turn]
+        self.said = Said(names, frozenset(history.call_ids(turns)))
+        self.held = _Held(self.work.form_now if self.work.offers_tools else None)
+
+    async def deltas(self, body: dict[str, Any]) -> AsyncGenerator[ContentDelta]:
+        """Yield what the model says as it comes; in the end it is `work.said`.
+
+        Raises:
+            ValueError, LlsflowError: the model does not answer.
+        """
+        for tried in count():
+            try:
+                async with aclosing(self._tried(body)) as deltas:
+                    async for delta in deltas:
+                        yield delta
+                break
+            except BrokenOffError:
+                if tried >= self.work.again:
+                    raise
+                await wait_before_try(tried)
+                self._begin()
+        for delta in self._taken_in():
+            yield delta
+
+    async def _tried(self, body: dict[str, Any]) -> AsyncGenerator[ContentDelta]:
+        async with self.work.channels.stream(self.work.model, body) as events:
+            async for event in events:
+                text, of_calls = self.said.take(event)
+                for delta in (self.held.take(text), _partial(of_calls)):
+                    if delta is not None:
+                        yield delta
+        self.said.end()
+
+    def _taken_in(self) -> Iterator[ContentDelta]:
+        """Make `work.said` of the answer, and yield the calls in it."""
+        work, said = self.work, self.said
+        calls, text = said.calls, said.text
+        if self.held.holds and not calls:
+            calls, text = _read(work, said, self.held.form)
+            if not calls:
+                yield TextDelta(text=text)
+        for call in calls:
+            readable = work.toolbox.problem(call) is None
+            status = ToolCallParseStatus.SUCCEEDED if readable else ToolCallParseStatus.FAILED
+            yield ToolCallDelta(tool_call=call, parse_status=status)
+        reason = said.stop_reason
+        if reason is not StopReason.OUT_OF_TOKENS and calls:
+            reason = StopReason.END_OF_MESSAGE
+        work.said, work.finish = CompletionMessage(content=text, stop_reason=reason, tool_calls=calls), said.ending
 
 
 async def _looked_at(work: Work, text: str) -> ShieldCallStep:
@@ -156,7 +195,7 @@ def _read(work: Work, said: Said, form: ToolPromptFormat | None) -> tuple[list[T
 def _body(work: Work) -> dict[str, Any]:
     """Return the request of a generation."""
     config, offered = work.config, work.toolbox.definitions if work.offers_tools else ()
-    said = [*work.before, *history.of_current(work.turn, work.form)]
+    said = [*work.before, *history.of_current(work.turn, work.sending)]
     system = prompts.system_message(config.instructions, offered, work.tool_config, work.form_now)
     every = [*([{"role": "system", "content": system}] if system else []), *said]
     must = work.must_call
@@ -169,8 +208,8 @@ def _body(work: Work) -> dict[str, Any]:
     body = request_body(work.model.name, every, config.sampling_params or SamplingParams(), work.seed, wanted)
     body["stream_options"] = {"include_usage": True}
     if work.form is None and offered:
-        body["tools"] = prompts.native(offered)
+        body["tools"] = work.sending.tools(offered)
         if must:
-            named = {"type": "function", "function": {"name": must}}
+            named = {"type": "function", "function": {"name": work.sending.name(must)}}
             body["tool_choice"] = "required" if must == ToolChoice.REQUIRED else named
     return body

@@ -318,7 +318,7 @@ class AgentsService:
             output_shields=shields.output,
             retrieval=Retrieval(self.settings, self._embed if self.settings.embedding_model else None),
             model=self._remote(model),
-            form=checks.form_of(asked, model, formatted=config.response_format is not None),
+            form=checks.form_of(asked, model, config),
             earlier=(),
             turn=turn,
             sessions=sessions,

@@ -98,6 +98,7 @@ class StandaloneAgent:
         documents: Sequence[str] = (),
         earlier: Sequence[StoredTurn] = (),
         seed: int | None = None,
+        again: int = 0,
     ) -> Work:
         """Return a turn that is to be run, by `events`.
 
@@ -107,6 +108,7 @@ class StandaloneAgent:
             documents: texts that go with them.
             earlier: turns of elsewhere that stand before those of the session.
             seed: of what is drawn; null: the model's choice.
+            again: how often an answer that broke off is asked for anew.
         """
         name = self.config.name or "agent"
         before = self.sessions.turns(session_id)
@@ -120,7 +122,7 @@ class StandaloneAgent:
             output_shields=self.shields.output,
             retrieval=Retrieval(),
             model=self.remote,
-            form=checks.form_of(tool_config, self.model, formatted=self.config.response_format is not None),
+            form=checks.form_of(tool_config, self.model, self.config),
             earlier=[*earlier, *before],
             turn=self.sessions.begin(StoredTurn(str(uuid.uuid4()), session_id, request, datetime.now(UTC))),
             sessions=self.sessions,
@@ -128,6 +130,7 @@ class StandaloneAgent:
             view=turn_view,
             watch=Watch(self.trace, name, name, self.model.model_id) if self.trace else None,
             seed=seed,
+            again=again,
         )
 
     def events(self, work: Work) -> AsyncGenerator[Payload]:

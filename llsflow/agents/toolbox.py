@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from llsflow.models.calls import arguments_of
 from llsflow.schema.inference import InterleavedContent, TextContentItem, ToolCall, ToolDef, ToolResponse
 from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import ToolGroupConfig
@@ -105,7 +105,7 @@ class Toolbox:
             return call.arguments
         if call.tool_name not in self.names:
             return f"there is no function {str(call.tool_name)!r}{or_known(call.tool_name, self.names)}"
-        if _object(call.arguments) is None:
+        if arguments_of(call.arguments) is None:
             return "the arguments are no JSON object: call it again with one"
         return None
 
@@ -119,7 +119,7 @@ class Toolbox:
         content: InterleavedContent = f"Error: {problem}"
         if problem is None:
             try:
-                found = await self.served[str(call.tool_name)].run(_object(call.arguments) or {}, context)
+                found = await self.served[str(call.tool_name)].run(arguments_of(call.arguments) or {}, context)
                 content, metadata = _cut(found.content), found.metadata
             except ToolError as error:
                 content = f"Error: {error}"
@@ -127,14 +127,6 @@ class Toolbox:
                 logger.exception("the tool %s failed", call.tool_name)
                 content = f"Error: the tool failed ({type(error).__name__})"
         return ToolResponse(call_id=call.call_id, tool_name=call.tool_name, content=content, metadata=metadata)
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _cut(content: InterleavedContent) -> InterleavedContent:

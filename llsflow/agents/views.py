@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llsflow.agents.content import mime_type_of
 from llsflow.schema.agents import Agent, AgentConfig, Turn
-from llsflow.schema.inference import CompletionMessage, StopReason
+from llsflow.schema.inference import CompletionMessage, ImageContentItem, StopReason
 from llsflow.store import StoredAgent, StoredSession, StoredTurn
-
-IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
-"""How images of each MIME type begin, in base64."""
 
 NOTHING = CompletionMessage(content="", stop_reason=StopReason.END_OF_TURN, tool_calls=[]).model_dump(mode="json")
 """The output of a turn that failed before it had any."""
@@ -65,6 +63,4 @@ def _images(step: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _attachment(image: dict[str, Any]) -> dict[str, Any]:
-    data = image["image"].get("data") or ""
-    kind = next((kind for start, kind in IMAGE_STARTS.items() if data.startswith(start)), "image/png")
-    return {"content": image, "mime_type": kind}
+    return {"content": image, "mime_type": mime_type_of(ImageContentItem.model_validate(image)) or "image/png"}

@@ -10,8 +10,10 @@ from functools import cached_property
 from llsflow.agents import history
 from llsflow.agents.generating import Channels
 from llsflow.agents.retrieval import Retrieval
+from llsflow.agents.sending import Sending, names_at_endpoint
 from llsflow.agents.toolbox import Toolbox
 from llsflow.agents.traces import Watch
+from llsflow.models.generation import Finish
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.agents import (
     AgentConfig,
@@ -69,9 +71,13 @@ class Work:
     """Makes a trace of the turn; null: none is made."""
     seed: int | None = None
     """Of what is drawn; null: the model's choice."""
+    again: int = 0
+    """How often an answer that broke off is asked for anew; not where somebody reads it as it comes."""
     generations: int = field(init=False)
     said: CompletionMessage | None = None
     """What the model said last."""
+    finish: Finish = "stop"
+    """Why that ended, as its server says."""
     stopped: SafetyViolation | None = None
     """What a shield found in the user's words that ends the turn."""
 
@@ -122,15 +128,25 @@ class Work:
         return ended("awaiting_input", message.model_copy(update=kept))
 
     @cached_property
+    def sending(self) -> Sending:
+        """How messages and tools are written for the model."""
+        return Sending(
+            self.form,
+            names_at_endpoint(self.toolbox.names),
+            is_strict=not self.model.is_own,
+            images=self.model.endpoint.tool_images,
+        )
+
+    @cached_property
     def before(self) -> Sequence[history.Wire]:
         """The messages of the turns before this one."""
-        return history.of_earlier(self.earlier, self.form)
+        return history.of_earlier(self.earlier, self.sending)
 
     @property
     def asked(self) -> Sequence[history.Wire]:
         """The messages that this turn began with."""
         passages = tuple(step for step in self.turn.steps if step["step_type"] == StepType.MEMORY_RETRIEVAL)
-        return history.of_current(replace(self.turn, steps=passages), self.form)
+        return history.of_current(replace(self.turn, steps=passages), self.sending)
 
     @cached_property
     def context(self) -> ToolContext:

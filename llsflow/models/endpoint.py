@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 from llsflow.data.addresses import is_here
 from llsflow.errors import NotFoundError, UnavailableError
+from llsflow.models.completion import BrokenOffError, Said
+from llsflow.models.events import DONE, EventReader, Failure, failure_of, is_last
 from llsflow.models.generation import Finish
 from llsflow.models.protocol import NOT_A_NUMBER, OUT_OF_MEMORY
 from llsflow.schema.models import Endpoint
@@ -53,6 +55,7 @@ class Reply:
     text: str
     tokens: int
     finish: Finish
+    reasoning: str = ""
 
 
 T = TypeVar("T")
@@ -66,16 +69,22 @@ class Operation(Generic[T_co]):
     path: str
     what: str
     """What it answers with."""
+    key: str
+    """Of its JSON: what holds the answer."""
     read: Callable[[Any], T_co]
-    """Its JSON -> the answer; ValueError, KeyError, IndexError, TypeError or AttributeError: it is none."""
+    """Its JSON, of events a list of theirs -> the answer; UnavailableError, ValueError, KeyError, IndexError, TypeError
+    or AttributeError: it is none."""
 
 
 def _completion(told: Any) -> Reply:
-    choice = told["choices"][0]
-    tokens = (told.get("usage") or {}).get("completion_tokens") or 0
-    reason = choice.get("finish_reason")
-    finish: Finish = reason if reason in ("length", "content_filter") else "stop"
-    return Reply(str(choice["message"]["content"] or ""), int(tokens), finish)
+    said = Said()
+    if isinstance(told, list):
+        for event in told:
+            said.take(event)
+    elif told["choices"][0]["message"] is not None:
+        said.take(told)
+    said.end()
+    return Reply(said.text, said.tokens.get("completion_tokens", 0), said.ending, said.reasoning)
 
 
 def _scores(told: Any) -> dict[int, float]:
@@ -86,12 +95,12 @@ def _vectors(told: Any) -> dict[int, list[float]]:
     return {int(one["index"]): [float(number) for number in one["embedding"]] for one in told["data"]}
 
 
-COMPLETION = Operation("/chat/completions", "completion", _completion)
-RERANK = Operation("/rerank", "ranking", _scores)
+COMPLETION = Operation("/chat/completions", "completion", "choices", _completion)
+RERANK = Operation("/rerank", "ranking", "results", _scores)
 """Scores by the item's place. Source: the reranking that Cohere began and Jina and vLLM serve too."""
 
 
-EMBEDDING = Operation("/embeddings", "embedding", _vectors)
+EMBEDDING = Operation("/embeddings", "embedding", "data", _vectors)
 """Vectors by the text's place."""
 
 
@@ -165,8 +174,7 @@ class Channel:
 
     def _wait(self, found: _Nothing, number: int) -> float:
         """Return after how many seconds the try after this one is made."""
-        longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
-        return found.wait if found.wait is not None else longest * random.uniform(0.5, 1)  # noqa: S311
+        return found.wait if found.wait is not None else _seconds_before_try(number)
 
     def _tried(self, why: str) -> str:
         return f"{why} ({self.endpoint.retries + 1} tries)" if self.endpoint.retries else why
@@ -185,31 +193,41 @@ class Channel:
             for number in range(self.endpoint.retries + 1):
                 if number:
                     await pause(wait)
-                found, response = await self._open_stream(client, body, called)
-                if response is not None:
+                found = await self._open_stream(client, body, called)
+                if isinstance(found, _Stream):
                     try:
-                        yield _events(response, called)
+                        yield found.events
                     finally:
-                        response.close()
+                        found.response.close()
                     return
                 why, wait = found.why, self._wait(found, number)
         raise Unanswered(self._tried(why))
 
     async def _open_stream(
         self, client: aiohttp.ClientSession, body: Mapping[str, Any], called: str
-    ) -> tuple[_Nothing, aiohttp.ClientResponse | None]:
+    ) -> _Stream | _Nothing:
+        """Return the events of an answer once the first bytes of it have come, or the whole answer as one event."""
         import aiohttp
 
         seconds = self.endpoint.timeout_seconds
         parts = aiohttp.ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
         try:
             response = await self._post(client, COMPLETION.path, {**body, "stream": True}, parts)
-            if response.status == HTTPStatus.OK:
-                return _Nothing(""), response
-            async with response:
-                return self._refusal(response, await response.read(), called), None
+            if response.status != HTTPStatus.OK:
+                async with response:
+                    return self._refusal(response, await response.read(), called)
         except (TimeoutError, aiohttp.ClientError) as error:
-            return self._failed(error), None
+            return self._failed(error)
+        try:
+            begin = await _begin(response)
+            if not _is_json(begin):
+                return _Stream(response, _events(response, begin, called))
+            async with response:
+                found = self._read(response, begin + await response.read(), COMPLETION)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            response.close()
+            return _Nothing(f"it broke off in the middle of its answer: {why_failed(error, None)}")
+        return found if isinstance(found, _Nothing) else _Stream(response, _one(found))
 
     async def _try(
         self, client: aiohttp.ClientSession, operation: Operation[T], body: Mapping[str, Any], called: str
@@ -224,10 +242,38 @@ class Channel:
             return self._failed(error)
         if response.status != HTTPStatus.OK:
             return self._refusal(response, content, called)
+        found = self._read(response, content, operation)
+        if isinstance(found, _Nothing):
+            return found
         try:
-            return operation.read(json.loads(content))
+            return operation.read(found)
+        except UnavailableError as error:
+            return _Nothing(str(error))
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return _Nothing(f"it answered with something that is no {operation.what}")
+
+    def _read(self, response: aiohttp.ClientResponse, content: bytes, operation: Operation[Any]) -> Any | _Nothing:
+        """Return the JSON of an answer, of events a list of theirs; or why another try may bring it.
+
+        Raises:
+            ValueError: it tells of a failure that another try will not mend.
+        """
+        try:
+            if "event-stream" in response.headers.get("content-type", "") and not _is_json(content):
+                return _all_events(content)
+            told = json.loads(content)
+        except BrokenOffError as error:
+            return _Nothing(str(error))
+        except (ValueError, RecursionError):
+            told = None
+        failure = failure_of(told)
+        if failure is None and isinstance(told, dict) and told.get(operation.key) is not None:
+            return told
+        if failure is None:
+            return _Nothing(f"it answered with something that is no {operation.what}")
+        if failure.status is None or failure.status in AGAIN:
+            return _Nothing(failure.message, _retry_after(response))
+        raise ValueError(failure.message)
 
     async def _post(
         self,
@@ -249,7 +295,7 @@ class Channel:
         Raises:
             ValueError, NotFoundError, UnavailableError: it will not, and why.
         """
-        message, code = _message(response.status, content)
+        message, code, _ = _failure(response.status, content)
         if response.status in (401, 403):
             variable = self.endpoint.api_key_env
             key = f"the key of {variable}" if variable else "a request without a key: set api_key_env"
@@ -263,31 +309,95 @@ class Channel:
         raise ValueError(f"HTTP {response.status}: {message}")
 
 
-async def _events(response: aiohttp.ClientResponse, called: str) -> AsyncIterator[Any]:
+def _seconds_before_try(number: int) -> float:
+    wait: float = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+    return wait * random.uniform(0.5, 1)  # noqa: S311 - it keeps requests apart
+
+
+async def wait_before_try(number: int) -> None:
+    """Wait as long as it is waited after so many tries that failed."""
+    await pause(_seconds_before_try(number))
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """An answer that comes in events."""
+
+    response: aiohttp.ClientResponse
+    events: AsyncIterator[Any]
+
+
+async def _begin(response: aiohttp.ClientResponse) -> bytes:
+    """Return the first bytes of an answer that are no white space, and what came with them."""
+    begin = b""
+    while not begin.strip() and (part := await response.content.readany()):
+        begin += part
+    return begin
+
+
+def _is_json(content: bytes) -> bool:
+    """Return whether an answer is a JSON text, and no events: one of these never begins like this."""
+    return content.lstrip()[:1] in (b"{", b"[")
+
+
+async def _one(event: Any) -> AsyncIterator[Any]:
+    yield event
+
+
+NO_END = "its stream ended without finish_reason and [DONE]"
+
+
+async def _events(response: aiohttp.ClientResponse, begin: bytes, called: str) -> AsyncIterator[Any]:
     """Yield the JSON of each server-sent event, up to the protocol's `[DONE]`.
 
     Raises:
-        UnavailableError: the answer breaks off, or is none of the protocol's.
+        BrokenOffError: the answer breaks off, or ends before it says that it is whole.
+        UnavailableError: it is none of the protocol's.
     """
     import aiohttp
 
-    parts, rest = response.content.iter_any(), b""
+    reader, parts, whole = EventReader(), response.content.iter_any(), False
     try:
-        async for part in parts:
-            *lines, rest = (rest + part).split(b"\n")
-            for line in lines:
-                if not line.startswith(b"data:"):
-                    continue
-                value = line[len(b"data:") :].strip()
-                if value == b"[DONE]":
+        async for part in _joined(begin, parts):
+            for event in reader.feed(part) if part is not None else reader.end():
+                if event is DONE:
                     await _end(parts)
                     return
-                yield json.loads(value)
+                whole = whole or is_last(event)
+                yield event
     except (TimeoutError, aiohttp.ClientError) as error:
-        why = why_failed(error, None)
-        raise UnavailableError(f"{called} broke off in the middle of its answer: {why}") from None
-    except json.JSONDecodeError:
+        if not whole:
+            raise _broken_off(called, why_failed(error, None)) from None
+    except (ValueError, RecursionError):
         raise UnavailableError(f"{called} streams something that is no JSON") from None
+    if not whole:
+        raise _broken_off(called, NO_END)
+
+
+def _broken_off(called: str, why: str) -> BrokenOffError:
+    return BrokenOffError(f"{called} broke off in the middle of its answer: {why}")
+
+
+async def _joined(begin: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes | None]:
+    """Yield the first bytes, those behind them, and None at the end."""
+    yield begin
+    async for part in parts:
+        yield part
+    yield None
+
+
+def _all_events(content: bytes) -> list[Any]:
+    """Return the events of an answer that has come whole.
+
+    Raises:
+        BrokenOffError: it ends before it says that it is whole.
+        ValueError: one is no JSON.
+    """
+    reader = EventReader()
+    events = [*reader.feed(content), *reader.end()]
+    if not any(event is DONE or is_last(event) for event in events):
+        raise _broken_off("it", NO_END)
+    return [event for event in events if event is not DONE]
 
 
 async def _end(parts: AsyncIterator[bytes]) -> None:
@@ -313,15 +423,13 @@ def why_failed(error: Exception, seconds: float | None) -> str:
     return str(error) or type(error).__name__
 
 
-def _message(status: int, content: bytes) -> tuple[str, str | None]:
-    """Return what an error says, and its code."""
+def _failure(status: int, content: bytes) -> Failure:
+    """Return what an answer with another status than 200 tells."""
     try:
-        error: Any = json.loads(content)["error"]
-        if isinstance(error, str):  # Ollama
-            return error, None
-        return str(error["message"]), error.get("code")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"HTTP {status}", None
+        told = failure_of(json.loads(content))
+    except (ValueError, RecursionError):
+        told = None
+    return told or Failure(f"HTTP {status}")
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:

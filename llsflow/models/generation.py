@@ -26,12 +26,18 @@ class Generation:
     """That may pass: the server did not answer, or was too busy."""
     steps: tuple[dict[str, Any], ...] = ()
     """What an agent did on the way, as the specification has steps; of a model's own answer none."""
+    reasoning: str = ""
+    """What an endpoint's model thought before its answer, where its server sends that apart."""
 
     def record(self) -> dict[str, Any]:
         """Return it as an EvaluateResponse holds it."""
         said: dict[str, Any] = {"generated_answer": None if self.error else self.text}
         if self.error:
             said["error"] = self.error
+        if self.reasoning:
+            said["reasoning_content"] = self.reasoning
         if self.finish != "stop":
             said["finish_reason"] = self.finish
-        return {**said, "steps": list(self.steps)} if self.steps else said
+        if self.steps:
+            said["steps"] = list(self.steps)
+        return said

@@ -48,6 +48,8 @@ class RemoteModel:
     """Its id there."""
     called: str
     """What messages call the endpoint."""
+    is_own: bool = False
+    """Whether this project's engine answers there."""
 
     @staticmethod
     def of(model: ModelConfig) -> RemoteModel:
@@ -71,7 +73,7 @@ class RemoteModel:
     def of_engine(url: str, model_id: str, *, at_once: int, timeout_seconds: float = 600.0) -> RemoteModel:
         """Return a model of the embedded engine at this address."""
         endpoint = Endpoint(base_url=f"{url}/v1", timeout_seconds=timeout_seconds, retries=0, at_once=at_once)
-        return RemoteModel(endpoint, model_id, "the inference engine")
+        return RemoteModel(endpoint, model_id, "the inference engine", is_own=True)
 
     def answer(
         self,
@@ -117,7 +119,7 @@ class RemoteModel:
             if isinstance(found, str | Unanswered):
                 return Generation("", 0, "stop", prompt, str(found), passing=isinstance(found, Unanswered))
             why = FILTERED if found.finish == "content_filter" else None
-            return Generation(found.text, found.tokens, found.finish, prompt, why)
+            return Generation(found.text, found.tokens, found.finish, prompt, why, reasoning=found.reasoning)
 
         return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
 

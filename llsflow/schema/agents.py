@@ -150,6 +150,8 @@ class InferenceStep(_Step):
     model_response: CompletionMessage
     usage: dict[str, int] | None = None
     """Tokens read and written: prompt_tokens, completion_tokens, total_tokens. Not in the specification."""
+    reasoning_content: Annotated[str | None, Field(exclude_if=lambda value: value is None)] = None
+    """What the model thought before it answered, where its server sends that apart. Not in the specification."""
 
 
 class ToolExecutionStep(_Step):

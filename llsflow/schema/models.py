@@ -31,6 +31,9 @@ class ModelInit(Record):
         return value
 
 
+ToolImages = Literal["described", "user_message", "tool_message"]
+
+
 class Endpoint(Record):
     """An OpenAI-compatible server that answers for a model: vLLM, Ollama, a hosted service."""
 
@@ -46,6 +49,10 @@ class Endpoint(Record):
     """Further tries of a request that was not answered, or with 429 or 5xx, later each time."""
     at_once: PositiveInt = 16
     """Most requests under way at the same time."""
+    tool_images: ToolImages = "described"
+    """How an agent's model gets the images that its tools return: described: a line says that there is one, for models
+    that see none; user_message: in a user's message behind the answers, as OpenAI takes them; tool_message: within the
+    tool's own answer, as vLLM does."""
 
 
 class ModelConfig(Record):
