@@ -6,14 +6,19 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: quickstart test check slow bench lock clean
+.PHONY: quickstart test test-services check slow bench lock clean
 
 quickstart: $(READY)  ## fine-tune and evaluate a tiny model, start to end
 	$(BIN)/llsflow run quickstart
 
-test: $(READY)  ## the fast suite, a file of tests to each core
-	@# files in their order: by default those of few tests, the longest, would come last and alone
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# files in their order: by default those of few tests, the longest, would come last and alone
+PYTEST := $(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+test: $(READY)  ## minutes: everything that starts no service, and one whole run
+	$(PYTEST)
+
+test-services: $(READY)  ## Prefect, worker, MLflow, API, PostgreSQL, sandbox, wheel, browser
+	$(PYTEST) -m 'services and not slow and not gpu'
 
 slow: $(READY)  ## everything: real trainings, servers, a browser
 	$(BIN)/pytest -m 'not gpu'

@@ -23,6 +23,35 @@ for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE"
     os.environ.pop(name, None)
 
 
+SERVICES = (
+    *("flows", "tracking", "cli/test_serve.py", "cli/test_session.py", "cli/test_commands.py", "house/test_wheel.py"),
+    *("api/test_app.py", "api/test_crash.py", "api/test_aside.py", "api/test_traces.py", "api/test_turn_traces.py"),
+    *("api/test_sessions.py", "api/test_schemathesis.py", "store/test_processes.py", "models/test_engine.py"),
+    *("tools/test_sandbox.py", "tools/test_sandbox_ready.py", "tools/test_code_interpreter.py", "tools/test_inside.py"),
+    *("tools/test_mcp_server.py", "training/test_devices.py", "steps/test_kinds.py", "steps/test_baseline.py"),
+    *(
+        "steps/test_gate.py",
+        "steps/test_opening.py",
+        "steps/test_fields.py",
+        "steps/test_code.py",
+        "house/test_conf.py",
+    ),
+)
+"""Folders and files whose tests start a service, or processes: Prefect, a worker, MLflow, the API's process, sandboxes, a
+browser, a wheel's environment. One whole run stays among the others: cli/test_whole_run.py."""
+POSTGRESQL = "postgresql"
+"""In the name of every test that has a PostgreSQL of its own."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of services, so that `make test` stays minutes."""
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here).as_posix()
+        if any(place == name or place.startswith(f"{name}/") for name in SERVICES) or POSTGRES in item.name:
+            item.add_marker("services")
+
+
 @pytest.fixture(autouse=True)
 def llsflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh LLSFLOW_HOME for each test."""
