@@ -29,16 +29,10 @@ SERVICES = (
     *("api/test_sessions.py", "api/test_schemathesis.py", "store/test_processes.py", "models/test_engine.py"),
     *("tools/test_sandbox.py", "tools/test_sandbox_ready.py", "tools/test_code_interpreter.py", "tools/test_inside.py"),
     *("tools/test_mcp_server.py", "training/test_devices.py", "steps/test_kinds.py", "steps/test_baseline.py"),
-    *(
-        "steps/test_gate.py",
-        "steps/test_opening.py",
-        "steps/test_fields.py",
-        "steps/test_code.py",
-        "house/test_conf.py",
-    ),
+    *("steps/test_gate.py", "steps/test_opening.py", "steps/test_fields.py", "steps/test_code.py"),
 )
-"""Folders and files whose tests start a service, or processes: Prefect, a worker, MLflow, the API's process, sandboxes, a
-browser, a wheel's environment. One whole run stays among the others: cli/test_whole_run.py."""
+"""Folders and files whose tests start a service or processes, or record into MLflow: Prefect, a worker, the API's
+process, sandboxes, a browser, a wheel's environment. One whole run stays among the others: cli/test_whole_run.py."""
 POSTGRESQL = "postgresql"
 """In the name of every test that has a PostgreSQL of its own."""
 
@@ -48,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here).as_posix()
-        if any(place == name or place.startswith(f"{name}/") for name in SERVICES) or POSTGRES in item.name:
+        if any(place == name or place.startswith(f"{name}/") for name in SERVICES) or POSTGRESQL in item.name:
             item.add_marker("services")
 
 
