@@ -13,19 +13,13 @@ from dataclasses import dataclass, field
 
 from llsflow.data.conversation import Conversation, Message, reasoning_of, user
 from llsflow.data.template import ChatTokenizer, Span, check_written, marked_spans, render
+from llsflow.schema.thoughts import THOUGHTS
 from llsflow.schema.training import DatasetFormat
 
 REASONING_LEFT_OUT = "whose reasoning the chat template leaves out"
 ANSWER_LEFT_OUT = "of whose answers the chat template leaves out text"
 MESSAGE_LEFT_OUT = "of which the chat template leaves out a message"
 NO_REASONING = "without reasoning, though the chat template opens some: they are learned with an empty one"
-
-_THOUGHTS = (
-    *(("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<reasoning>", "</reasoning>")),
-    *(("<thought>", "</thought>"), ("<seed:think>", "</seed:think>"), ("[THINK]", "[/THINK]")),
-    *(("<|channel>thought", "<channel|>"), ("<|START_THINKING|>", "<|END_THINKING|>")),
-)
-"""Marks around the reasoning before an answer."""
 
 _SQUEEZED = str.maketrans("", "", " \t\r\n\\\"'")
 """What templates change in a text they write: white space, and the escapes of JSON."""
@@ -175,7 +169,7 @@ def _reopened(tokenizer: ChatTokenizer, conversation: Conversation, opened: str,
     own: str | None = None
     if not until.startswith(closed + header) and (start := _after_tail(opened, header, until)) is not None:
         own = until[start : _end(tokenizer, until, start, message)]
-    for marks in _THOUGHTS:
+    for marks in THOUGHTS:
         if own is None:
             own = _after_thoughts_opened(tokenizer, opened, until, message, marks, notes)
     if own is not None:
@@ -282,7 +276,7 @@ def _note_answer(message: Message, own: str, notes: set[str]) -> None:
     content = message.get("content", "")
     answer = _after_thoughts(content)
     thoughts = [reasoning_of(message) or "", content[: len(content) - len(answer)]]
-    for mark in (part for marks in _THOUGHTS for part in marks):
+    for mark in (part for marks in THOUGHTS for part in marks):
         thoughts[1] = thoughts[1].replace(mark, "")
     if any(_left_out(part, own) for part in thoughts):
         notes.add(REASONING_LEFT_OUT)
@@ -292,7 +286,7 @@ def _note_answer(message: Message, own: str, notes: set[str]) -> None:
 
 def _after_thoughts(content: str) -> str:
     """Return an answer without the reasoning that is part of its text."""
-    for _, close in _THOUGHTS:
+    for _, close in THOUGHTS:
         if close in content:
             return content.rsplit(close, 1)[1]
     return content

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llsflow.schema.thoughts import THOUGHTS
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
@@ -169,12 +171,6 @@ FORMATS = (
 JSON_CALL = CallFormat("json", (), r"\A\s*(?=\{)", None, read_json)
 """What has to be a call is held to JSON of `{name, parameters}`, whatever the model's own format."""
 
-_THOUGHTS = (
-    *(("<think>", "</think>"), ("<thinking>", "</thinking>"), ("<seed:think>", "</seed:think>")),
-    *(("[THINK]", "[/THINK]"), ("<|START_THINKING|>", "<|END_THINKING|>")),
-)
-"""Marks around the reasoning before an answer."""
-
 
 def call_format(template: str) -> CallFormat | None:
     """Return how models with this chat template write calls; None: it writes no tools, or in a way not known here."""
@@ -185,7 +181,7 @@ def call_format(template: str) -> CallFormat | None:
 
 def thoughts_of(template: str) -> tuple[str, str] | None:
     """Return the marks around the reasoning of models with this chat template; None: they have none."""
-    return next((marks for marks in _THOUGHTS if marks[1] in template), None)
+    return next((marks for marks in THOUGHTS if marks[1] in template), None)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from llsflow.schema.base import Record, Text
+from llsflow.schema.base import Bool, Record, Text
 
 
 class AggregationFunctionType(StrEnum):
@@ -26,6 +26,9 @@ class BasicScoringFnParams(Record):
     type: Literal["basic"] = "basic"
     aggregation_functions: list[AggregationFunctionType] = []
     """Empty: the scoring function's own."""
+    strip_reasoning: Bool = True
+    """Whether reasoning within an answer's text, as `<think>…</think>`, is taken out before it is scored. Not in the
+    specification."""
 
 
 class RegexParserScoringFnParams(Record):
@@ -36,6 +39,9 @@ class RegexParserScoringFnParams(Record):
     """Tried in order; group 1 is the answer. Empty: the scoring function's own."""
     aggregation_functions: list[AggregationFunctionType] = []
     """Empty: the scoring function's own."""
+    strip_reasoning: Bool = True
+    """Whether reasoning within an answer's text, as `<think>…</think>`, is taken out before it is scored. Not in the
+    specification."""
 
 
 class LLMAsJudgeScoringFnParams(Record):
@@ -48,6 +54,9 @@ class LLMAsJudgeScoringFnParams(Record):
     aggregation_functions: list[AggregationFunctionType] = []
     embedding_model: Text | None = None
     """Of functions that measure likeness: an embedding model, of model_type rerank. Not in the specification."""
+    strip_reasoning: Bool = True
+    """Whether reasoning within an answer's text, as `<think>…</think>`, is taken out before it is scored. Not in the
+    specification."""
 
 
 ScoringFnParams = Annotated[

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.scoring import ScoringResult
+from llsflow.schema.thoughts import without_thoughts
 from llsflow.scorers.aggregate import AGGREGATIONS, aggregate
 from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, unscored
 from llsflow.scorers.bfcl import Bfcl
@@ -23,6 +25,8 @@ from llsflow.scorers.multiple_choice import MultipleChoice
 from llsflow.scorers.own import OwnScorerError, check_own, guarded, own_code_digest, own_ids, own_scorer
 from llsflow.scorers.ranking import Mrr, Ndcg
 from llsflow.scorers.subset_of import SubsetOf
+
+logger = logging.getLogger("llsflow")
 
 SCORERS: dict[str, Scorer] = {
     scorer.id: scorer
@@ -99,7 +103,8 @@ def score_rows(
     if mistakes:
         raise ConfigError([Mistake(f"scoring function {scorer_id}", message) for message in mistakes])
     scorer = find_scorer(scorer_id)
-    scored = _scored(scorer, rows, params, ask)
+    strips = params is None or params.strip_reasoning
+    scored = _scored(scorer, [_answer_alone(row) for row in rows] if strips else rows, params, ask)
     for row, result in zip(rows, scored, strict=True):
         if "weight" in row:
             result.setdefault("weight", row["weight"])
@@ -119,7 +124,24 @@ def _scored(
         score = scorer.prepare(params) if scorer.id in SCORERS else guarded(scorer, params)
     except OwnScorerError as error:
         raise ConfigError([Mistake(f"scoring function {scorer.id}", str(error))]) from error
-    return [score(row) for row in rows]
+    return [_score_of(score, row) for row in rows]
+
+
+def _answer_alone(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the row with its answer without the reasoning before it."""
+    generated = row.get("generated_answer")
+    if not isinstance(generated, str) or (answer := without_thoughts(generated)) == generated:
+        return row
+    return {**row, "generated_answer": answer}
+
+
+def _score_of(score: ScoreRow, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scores of a row; one on which the scoring function fails is unscored and sinks no other."""
+    try:
+        return score(row)
+    except Exception as error:  # whatever it is, the other rows' scores stay right
+        logger.warning("a row could not be scored", exc_info=True)
+        return unscored(f"the scoring function failed on this row: {type(error).__name__}: {error}")
 
 
 __all__ = [

@@ -116,7 +116,12 @@ class SimpleQaJudge(Judge):
     """
 
     id = "llm-as-judge::405b-simpleqa"
-    regexes = (r"\b([ABC])\b",)
+    regexes = (
+        r"^\W*([ABC])\W*$",  # the letter alone, as it was asked for
+        r"(?i:\bgrade)\W+(?:(?i:is|of)\W+)*([ABC])\b",
+        r"^\W*([ABC])\W*[:.)\n]",  # the letter, and then what it means
+        r"\b([ABC])\W*$",  # a sentence that ends in it: elsewhere "A" is an article
+    )
     template = """You grade an answer to a question of fact. Compare it with the correct answer, and choose one grade.
 
 A: correct. The answer states everything that the correct answer states, and nothing in it contradicts that. Other

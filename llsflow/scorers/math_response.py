@@ -10,22 +10,24 @@ from llsflow.scorers.parsing import Parser, RegexScorer, RegexTimeoutError
 
 # the braces inside the box are balanced; the greedy start makes the last one count
 _BOXED = r"\\boxed\s*\{(?P<answer>(?:[^{}]++|\{(?&answer)\})*+)\}"
-FINAL_ANSWER = r"(?s:.*)(?i:final\s+answer\s+is)\s*:?\s*\$*\s*" + _BOXED
+# between the words and the box: "is", a colon, emphasis of Markdown, and what opens a formula
+FINAL_ANSWER = r"(?s:.*)(?i:final\s+answer)(?:\s|\*|_|:|\$|\\[(\[]|(?i:\bis\b)|(?i:\bthe\b))*" + _BOXED
 _ANY_BOX = r"(?s:.*)" + _BOXED
 
 
 class MathResponse(RegexScorer):
     r"""1.0 when the generated final answer equals the expected one in value; else 0.0.
 
-    Reads `final answer is: $\boxed{…}$`, the last one in the text. LaTeX, fractions, decimals, roots, tuples
-    and intervals are compared by value: `\frac{1}{2}` is `0.5`. The expected answer may be the bare value or a
+    Reads `final answer is: $\boxed{…}$`, the last one in the text. LaTeX, fractions, decimals, roots, tuples, sets,
+    matrices and intervals are compared by value: `\frac{1}{2}` is `0.5`. The expected answer may be the bare value or a
     worked solution that ends in a box. `parsed_answer` is what was read, null when nothing was.
 
-    Source: Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858) for the form of the final answer.
+    Source: Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858) for the form of the final answer; math-verify
+    (github.com/huggingface/Math-Verify) for the values.
     """
 
     id = "basic::regex_parser_math_response"
-    library = "sympy"
+    library = "math-verify"
     default_regexes = (FINAL_ANSWER,)
 
     def prepare(self, params: Params | None = None) -> ScoreRow:

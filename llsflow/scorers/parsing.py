@@ -52,9 +52,13 @@ def check_regex(text: str) -> list[str]:
 
 
 class Parser:
-    """Finds the answer: the first regex that matches, its first named group or else group 1."""
+    """Finds the answer: the first regex that matches, its first named group or else group 1.
 
-    def __init__(self, regexes: Sequence[str]) -> None:
+    `last`: of several matches of a regex the last one counts, else the first.
+    """
+
+    def __init__(self, regexes: Sequence[str], *, last: bool = False) -> None:
+        self._last = last
         self._patterns = [(text, _compiled(text), _group(_compiled(text))) for text in regexes]
 
     def __call__(self, text: str) -> str | None:
@@ -65,13 +69,21 @@ class Parser:
         """
         for source, pattern, group in self._patterns:
             try:
-                match = pattern.search(text, timeout=TIME_LIMIT_SECONDS, concurrent=True)
+                match = self._match(pattern, text)
             except TimeoutError as error:
                 raise RegexTimeoutError(f"regex {source!r} took over {TIME_LIMIT_SECONDS:g} s") from error
             # a group that took no part in the match is None: the next regex may find it
             if match is not None and match.group(group) is not None:
                 return str(match.group(group)).strip()
         return None
+
+    def _match(self, pattern: regex.Pattern[str], text: str) -> regex.Match[str] | None:
+        if not self._last:
+            return pattern.search(text, timeout=TIME_LIMIT_SECONDS, concurrent=True)
+        found = None
+        for found in pattern.finditer(text, timeout=TIME_LIMIT_SECONDS, concurrent=True):  # noqa: B007
+            pass
+        return found
 
 
 @lru_cache(maxsize=256)

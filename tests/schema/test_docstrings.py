@@ -43,7 +43,7 @@ def test_bases_say_what_their_fields_are_and_classes_say_it_anew() -> None:
 
 def test_records_of_the_same_name_are_not_mixed_up() -> None:
     assert set(field_docstrings(Benchmark)) == {"provider_id"}
-    assert set(field_docstrings(InferenceStep)) == {"usage"}
+    assert set(field_docstrings(InferenceStep)) == {"usage", "reasoning_content"}
     assert field_docstrings(Plan)
 
 

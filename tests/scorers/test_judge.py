@@ -10,7 +10,8 @@ import pytest
 from llsflow.errors import ConfigError
 from llsflow.schema.scoring import LLMAsJudgeScoringFnParams
 from llsflow.scorers import score_rows
-from llsflow.scorers.judge import TRIES
+from llsflow.scorers.judge import TRIES, SimpleQaJudge
+from llsflow.scorers.parsing import Parser
 
 ROWS: list[dict[str, Any]] = [
     {"input_query": "2 + 2?", "expected_answer": "4", "generated_answer": "four"},
@@ -99,3 +100,20 @@ def test_where_no_judge_can_be_asked_it_is_refused() -> None:
         score_rows(ROWS, "llm-as-judge::base", params())
     with pytest.raises(ConfigError, match="needs parameters of type 'llm_as_judge'"):
         score_rows(ROWS, "llm-as-judge::base", None, Wise("1", "2"))
+
+
+@pytest.mark.parametrize(
+    ("reply", "grade"),
+    [
+        ("B", "B"),
+        ("**C**", "C"),
+        ("A.", "A"),
+        ("B: incorrect", "B"),
+        ("The grade is A, as both name Paris.", "A"),
+        ("A correct answer would be X, so B", "B"),
+        ("A correct answer would be Paris.", None),
+    ],
+)
+def test_the_article_is_no_grade(reply: str, grade: str | None) -> None:
+    parse = Parser(SimpleQaJudge.regexes)
+    assert parse(reply) == grade

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from llsflow.schema.scoring import RegexParserScoringFnParams
 from llsflow.scorers import equivalence
 from llsflow.scorers.equivalence import UndecidedError, Worker, equivalent
-from llsflow.scorers.latex import UnreadableError, normalise, parse, rational
 from llsflow.scorers.math_response import MathResponse
+from llsflow.scorers.mathtext import number, plain
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -34,6 +34,12 @@ def score(expected: Any, generated: str) -> dict[str, Any]:
         (r"\boxed{5}", None),
         ("the final answer is 5", None),
         (r"final answer is: $\boxed{5", None),
+        (r"The final answer is: \(\boxed{5}\)", "5"),
+        (r"The final answer is: \[\boxed{5}\]", "5"),
+        ("The final answer is:\n\n\\[\n\\boxed{5}\n\\]", "5"),
+        (r"**Final Answer:** $\boxed{5}$", "5"),
+        ("**The final answer is:**\n$$\\boxed{5}$$", "5"),
+        (r"### Final Answer\n".replace("\\n", "\n") + r"$\boxed{5}$", "5"),
     ],
 )
 def test_the_last_boxed_final_answer_is_read(generated: str, answer: str | None) -> None:
@@ -74,9 +80,34 @@ SAME = [
     (r"\log_2 8", "3"),
     (r"e^{x} e", "e^{x+1}"),
     ("sqrt(2)/2", r"\frac{\sqrt{2}}{2}"),
-    ("|-3|", "3"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+    (r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    ("18", r"18\,\text{cm}"),
+    ("18", r"18~\text{cm}"),
+    ("18", r"18\;\mathrm{cm}"),
+    ("18", r"18\,\text{cm}^2"),
+    (r"\frac{5}{2}", "2 1/2"),
+    (r"\frac{5}{2}", r"2 \frac{1}{2}"),
+    ("-2 1/2", "-2.5"),
+    (r"(-\infty,\infty)", r"(-\infty,+\infty)"),
+    (r"x \in [-2,7]", "[-2,7]"),
+    ("4.2e3", "4200"),
+    ("100", "1e2"),
+    ("1e-3", "0.001"),
+    (r"\binom{5}{2}", "10"),
+    ("2x+3y=6", "3y+2x=6"),
+    (r"\{1, 2\}", r"\{2, 1\}"),
+    (r"\frac{1}{3}", r"\frac{2}{6}"),
+    ("7", "7.0"),
+    (r"1{,}234", "1234"),
 ]
 DIFFERENT = [
+    ("34", "3 4"),
+    ("21/2", "2 1/2"),
+    ("x=5", "y=5"),
+    (r"-\infty", r"+\infty"),
+    ("(0,1)", "(0,1]"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}2\\1\end{pmatrix}"),
     ("0.333", "1/3"),
     ("1,234", "1234.5"),
     ("(1,2)", "(2,1)"),
@@ -107,66 +138,62 @@ def test_another_value(left: str, right: str) -> None:
     assert not equivalent(right, left)
 
 
-@pytest.mark.parametrize(("left", "right"), [("x^2", "2x"), (r"\sqrt{2}", "1.414"), (r"\sin x", r"\cos x")])
-def test_most_wrong_answers_cost_no_sympy(left: str, right: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("left", "right"), [("1/3", "0.333"), ("12", "13"), ("no", "on"), ("Monday", "12")])
+def test_numbers_and_words_need_no_other_process(left: str, right: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def called(*_: object, **__: object) -> bool:
-        raise AssertionError("sympy was asked")
+        raise AssertionError("math-verify was asked")
 
     monkeypatch.setattr(equivalence.WORKER, "equal", called)
     equivalent.cache_clear()
     assert not equivalent(left, right)
 
 
-@given(st.fractions(max_denominator=10_000), st.fractions(max_denominator=10_000))
+@given(
+    st.fractions(max_denominator=10_000),
+    st.sampled_from(["{a}/{b}", r"\frac{{{a}}}{{{b}}}", r"\dfrac{{ {a} }}{{ {b} }}"]),
+)
 @settings(max_examples=200)
-def test_rational_arithmetic_is_exact(a: Fraction, b: Fraction) -> None:
-    text = rf"\frac{{{a.numerator}}}{{{a.denominator}}} - ({b.numerator}/{b.denominator})"
-    assert rational(parse(normalise(text))) == a - b
+def test_fractions_are_exact(value: Fraction, form: str) -> None:
+    written = form.format(a=abs(value.numerator), b=value.denominator)
+    assert number(plain(f"-{written}" if value < 0 else written)) == value
 
 
-@given(st.text(alphabet="0123456789xyei+-*/^_(){}[]|,.\\ sqrtfacpin$=", max_size=60))
+@given(st.text(alphabet="0123456789xyei+-*/^_(){}[]|,.\\ sqrtfacpin$=~", max_size=60))
 @settings(max_examples=500)
-def test_any_text_is_read_or_refused_and_normalising_never_fails(text: str) -> None:
-    try:
-        rational(parse(normalise(text)))
-    except UnreadableError:
-        return
+def test_any_text_is_made_plain_and_once_is_enough(text: str) -> None:
+    number(plain(text))
+    assert isinstance(plain(text), str)
 
 
-@pytest.mark.parametrize("text", ["(" * 200 + "1" + ")" * 200, "1+" * 500 + "1", "2^{" * 100 + "2" + "}" * 100])
-def test_deep_and_long_answers_are_refused(text: str) -> None:
-    with pytest.raises(UnreadableError, match=r"over \d+"):
-        parse(text)
+def test_very_long_answers_are_compared_as_they_are() -> None:
+    long = "1+" * 5000 + "1"
+    assert equivalent(long, f"${long}$")
+    assert not equivalent(long, "5001")
 
 
-def test_a_number_too_large_to_hold_has_no_exact_value() -> None:
-    assert rational(parse("9^{9^{9}}")) is None
-    assert rational(parse("(9^{500})^{500}")) is None
+HARD = ("(x+y+z+w)^{300}", "(w+x+y+z)^{300}+x^{2}")
 
 
-HARD = ("9^{9^{9^{9}}}", "1+9^{9^{9^{9}}}")
-
-
-def test_sympy_is_stopped_at_the_limit_off_the_main_thread_and_works_again() -> None:
+def test_math_verify_is_stopped_at_the_limit_off_the_main_thread_and_works_again() -> None:
     worker, outcome = Worker(), []
 
     def ask() -> None:
         try:
-            worker.equal(parse(HARD[0]), parse(HARD[1]), time_limit_seconds=0.3)
+            worker.equal(*HARD, time_limit_seconds=0.3)
         except UndecidedError as error:
             outcome.append(str(error))
-        outcome.append(str(worker.equal(parse("x+x"), parse("2x"))))
+        outcome.append(str(worker.equal("x+x", "2x")))
 
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join(timeout=PATIENCE_SECONDS)
     worker.close()
-    assert outcome == ["sympy could not decide in 0.3 s", "True"]
+    assert outcome == ["math-verify could not decide in 0.3 s", "True"]
 
 
 def test_close_leaves_no_process() -> None:
     worker = Worker()
-    assert worker.equal(parse("x"), parse("x"))
+    assert worker.equal("x", "x")
     process = worker._process
     assert process is not None
     worker.close()
@@ -175,7 +202,7 @@ def test_close_leaves_no_process() -> None:
 
 def test_the_process_ends_by_itself_when_its_owner_is_gone() -> None:
     worker = Worker()
-    assert worker.equal(parse("x"), parse("x"))
+    assert worker.equal("x", "x")
     process = worker._process
     assert process is not None
     assert process.stdin is not None
@@ -189,14 +216,14 @@ def test_the_process_ends_by_itself_when_its_owner_is_gone() -> None:
 
 def test_an_undecided_row_is_unscored(monkeypatch: pytest.MonkeyPatch) -> None:
     def undecided(*_: object, **__: object) -> bool:
-        raise UndecidedError("sympy could not decide in 3 s")
+        raise UndecidedError("math-verify could not decide in 3 s")
 
     monkeypatch.setattr(equivalence.WORKER, "equal", undecided)
     result = score("12345 x + x", r"final answer is: $\boxed{12346 x}$")
     assert result == {
         "score": None,
         "parsed_answer": "12346 x",
-        "unscored": "sympy could not decide in 3 s",
+        "unscored": "math-verify could not decide in 3 s",
     }
 
 

@@ -168,7 +168,7 @@ def test_its_code_is_part_of_what_an_evaluation_depends_on(install: Install) -> 
     file.write_text(SOURCE + "# changed\n")
     assert outside_code(["own::brevity"]) != before
     assert outside_code(["basic::regex_parser_math_response"]) == {
-        "basic::regex_parser_math_response": f"sympy {version('sympy')}"
+        "basic::regex_parser_math_response": f"math-verify {version('math-verify')}"
     }
 
 

@@ -123,7 +123,7 @@ def test_one_calls_regexes_do_not_reach_the_next(scorer: str) -> None:
     rows = [{"expected_answer": "7", "generated_answer": "it is <7>, final answer is: $\\boxed{8}$, Answer: C"}]
     before = score_rows(rows, scorer)
     own = score_rows(rows, scorer, RegexParserScoringFnParams(parsing_regexes=["<(.+?)>"]))
-    assert (before.score_rows[0]["score"], own.score_rows[0]["score"]) == (0.0, 1.0)
+    assert before.score_rows[0]["score"] != own.score_rows[0]["score"] == 1.0
     assert score_rows(rows, scorer) == before
     assert score_rows(rows, scorer, RegexParserScoringFnParams()) == before
 
@@ -169,3 +169,33 @@ def test_a_rows_weight_reaches_the_weighted_average() -> None:
     assert (
         score_rows(rows, "basic::equality", params).aggregated_results["weighted_average"]["weighted_average"] == 0.75
     )
+
+
+@pytest.mark.parametrize(
+    ("generated", "answer"),
+    [
+        ("<think>\nParis? No.\n</think>\n\nOslo", "Oslo"),
+        ("it may be Paris\n</think>\nOslo", "Oslo"),
+        ("<thinking>Paris</thinking>Oslo", "Oslo"),
+        ("[THINK]Paris[/THINK] Oslo", "Oslo"),
+        ("<think>Oslo, or Oslo", ""),
+        ("a <think b", "a <think b"),
+    ],
+)
+def test_reasoning_is_taken_out_before_any_function_scores(generated: str, answer: str) -> None:
+    row = {"expected_answer": answer.strip(), "generated_answer": generated}
+    (scored,) = score_rows([row], "basic::equality").score_rows
+    assert scored["score"] == 1.0
+    kept = BasicScoringFnParams(strip_reasoning=False)
+    (scored,) = score_rows([{**row, "expected_answer": generated}], "basic::equality", kept).score_rows
+    assert scored["score"] == 1.0
+
+
+def test_a_row_on_which_a_function_fails_sinks_no_other() -> None:
+    rows = [
+        {"instruction_id_list": ["punctuation:no_comma", 3], "kwargs": [{}, {}], "generated_answer": "a"},
+        {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}], "generated_answer": "a"},
+    ]
+    first, second = score_rows(rows, "basic::ifeval").score_rows
+    assert (first["score"], second["score"]) == (None, 1.0)
+    assert first["unscored"]
