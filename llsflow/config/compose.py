@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from llsflow.config.files import Document, read_document
 from llsflow.config.folders import EXPERIMENT, Folders, Registered, shown, unknown_option
-from llsflow.config.overrides import Action, Applier, Change
+from llsflow.config.overrides import Action, Applier, Change, advice
 from llsflow.config.report import ABSENT, MISSING, Place, Report, command_line
 from llsflow.config.tree import Tree
 from llsflow.schema.experiment import Loc
@@ -174,7 +174,7 @@ class Composer:
             reason = str(error).splitlines()[0]
             key, _, value = text.partition("=")
             self.report.absent.add(_loc_of_key(key))
-            self.report.add(place, f"not understood ({reason}); quote special characters: \"{key}='{value}'\"")
+            self.report.add(place, f"not understood ({reason}); {advice(key, value)}")
             return None
         if override.is_sweep_override():
             key, _, value = text.partition("=")
@@ -212,6 +212,10 @@ class Composer:
             override.type, override._value = OverrideType.DEL, None
             return self.has_default(override)
         names = value if isinstance(value, list) else [value]
+        if len(names) > 1:
+            message = f"{len(names)} options for one group, of which only one can be: choose one, {group}={names[0]}"
+            self.report.add(command_line(text), message, absent=loc)
+            return False
         unknown = [
             name for name in names if not isinstance(name, str) or self.repository.document(f"{group}/{name}") is None
         ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
 from llsflow.config.fields import kind_at, known_keys
 from llsflow.config.folders import Folders
@@ -15,6 +20,9 @@ from llsflow.schema.kinds import Kind, nearest
 
 SURE = 0.8
 """How alike two whole dotted keys must be: they share much anyway."""
+
+KEY = re.compile(r"[A-Za-z0-9_\-./@:$]+")
+"""What Hydra takes for a key of an override (hydra.cc, override grammar)."""
 
 Action = Literal["change", "add", "force", "delete"]
 
@@ -33,6 +41,35 @@ class Change:
     def place(self) -> Place:
         """Where it stands."""
         return command_line(self.text)
+
+
+def advice(key: str, value: str) -> str:
+    """Return what to write instead of an override that Hydra's grammar does not take; it is tried before it is told."""
+    name = key.lstrip("+~")
+    if not KEY.fullmatch(name):
+        odd = "".join(dict.fromkeys(sign for sign in name if not KEY.fullmatch(sign)))
+        parent, _, last = name.rpartition(".")
+        mapping = f"{key.removesuffix(name)}{parent}={{{last}: {value}}}"
+        usable = bool(parent) and _reads(mapping) is not ABSENT
+        instead = (
+            f"write {shlex.quote(mapping)}, or put it into a file" if usable else "put it into a YAML file (--config)"
+        )
+        return f"the key has {odd!r}, and keys here are of letters from a to z, digits, _ and -: {instead}"
+    inner = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
+    inner = inner.replace("''", "'")
+    for quoted in (f"'{inner}'", f'"{inner}"', "'" + inner.replace("'", "\\'") + "'"):
+        if _reads(f"{key}={quoted}") == inner:
+            shown = f'"{key}={quoted}"' if '"' not in quoted else shlex.quote(f"{key}={quoted}")
+            return f"quote special characters: {shown}"
+    return "put the value into a YAML file (--config)"
+
+
+def _reads(text: str) -> Any:
+    """Return the value that Hydra reads in an override; ABSENT: it reads none."""
+    try:
+        return OverridesParser.create().parse_override(text).value()
+    except HydraException:
+        return ABSENT
 
 
 def nearest_key(loc: Loc, tree: Tree, rest: Loc = (), kind: Kind | None = None) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,6 +116,15 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
         ("model.init.architecture.hiden_size=3", "did you mean model.init.architecture.hidden_size ("),
         ("model.init.architecture.hiden_size=3", "A new key is written +model.init.architecture.hiden_size=…"),
         ("seed", "found no '=': write key=value"),
+        (
+            "+dataset.metadata.größe=5",
+            "the key has 'öß', and keys here are of letters from a to z, digits, _ and -: put it",
+        ),
+        (
+            "dataset=[iso_dates,arithmetic]",
+            "2 options for one group, of which only one can be: choose one, dataset=iso",
+        ),
+        ("recipe=[sft_full,sft_lora]", "choose one, recipe=sft_full"),
         ("seed=1,2", "sweeps are not available"),
         ("seed=choice(1,2)", "sweeps are not available"),
         ("seed=range(1,3)", "sweeps are not available"),
@@ -337,3 +348,22 @@ def test_plain_parts_that_do_not_fit_together(mistakes: Mistakes) -> None:
     assert lines == [
         "command line: recipe=null: nothing to do: choose a recipe (recipe=sft_full) or a benchmark (benchmark=…)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("description=a(1)", "a(1)"),
+        ("description='it''s'", "it's"),
+        ("description=é", "é"),
+        ("description=a: b, 'c' and d", "a: b, 'c' and d"),
+        ("+dataset.metadata.my key=5", {"my key": 5}),
+    ],
+)
+def test_what_is_advised_instead_of_an_override_works(override: str, value: object, mistakes: Mistakes) -> None:
+    (line,) = mistakes("quickstart", override)
+    advised = re.search(r"quote special characters: (.+)$|: write (.+), or put it into a YAML file", line)
+    assert advised is not None, line
+    (word,) = shlex.split(advised[1] or advised[2])
+    experiment = load_experiment("quickstart", [word]).experiment
+    assert value in (experiment.description, experiment.dataset.metadata if experiment.dataset else None)
