@@ -32,6 +32,8 @@ class Answer:
     """Waited for before the last piece of a streamed answer."""
     body: Any = None
     """Instead of a completion or an error of the protocol."""
+    events: bytes | None = None
+    """Instead of the events of a stream: its body as it is."""
 
 
 @dataclass
@@ -94,6 +96,9 @@ def scripted(say: Say) -> Iterator[Scripted]:
             self.send_header("Connection", "close")
             self.end_headers()
             self.close_connection = True
+            if said.events is not None:
+                self.wfile.write(said.events)
+                return
             pieces = _pieces(said)
             for place, piece in enumerate(pieces):
                 if said.hold and place == len(pieces) - 1:
