@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from llsflow.errors import UnavailableError
-from llsflow.models.endpoint import Channel, Unanswered
 from llsflow.models.completion import Said
+from llsflow.models.endpoint import Channel, Unanswered
 from llsflow.models.protocol import request_body
 from llsflow.models.remote import RemoteModel
 from llsflow.schema.sampling import SamplingParams

@@ -139,6 +139,13 @@ class Work:
         return history.of_current(replace(self.turn, steps=passages), self.sending)
 
     @cached_property
+    def sending(self) -> Sending:
+        """How messages are written for the model."""
+        is_others = not self.model.is_own
+        names = names_at_endpoint(self.toolbox.names) if is_others else {}
+        return Sending(self.form, names, is_strict=is_others, images=self.model.endpoint.tool_images)
+
+    @cached_property
     def context(self) -> ToolContext:
         """What the server's tools may know of the turn."""
 

@@ -253,7 +253,7 @@ class Channel:
             return _Nothing(f"it answered with something that is no {operation.what}")
 
     def _read(self, response: aiohttp.ClientResponse, content: bytes, operation: Operation[Any]) -> Any | _Nothing:
-        """Return the JSON of an answer with the status 200, of events a list of theirs; or why another try may bring it.
+        """Return the JSON of an answer with the status 200, of events a list; or why another try may bring one.
 
         Raises:
             ValueError: it tells of a failure that another try will not mend.
@@ -310,7 +310,8 @@ class Channel:
 
 
 def _seconds_before_try(number: int) -> float:
-    return min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number) * random.uniform(0.5, 1)  # noqa: S311
+    longest: float = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2**number)
+    return longest * random.uniform(0.5, 1)  # noqa: S311
 
 
 async def wait_before_try(number: int) -> None:
