@@ -7,9 +7,8 @@ import re
 from typing import Any
 
 from llsflow.schema.inference import ContentItem, ImageContentItem, InterleavedContent
+from llsflow.tools.images import IMAGE_STARTS
 
-IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
-"""How images of each MIME type begin, in base64."""
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)")
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from html.parser import HTMLParser
 
 MOST_SECONDS = 60.0
 """Longest reading of all documents of a turn."""
@@ -23,7 +23,6 @@ MOST_MEMORY_BYTES = 2 * 2**30
 """Of the process, for one document."""
 AT_ONCE = 2
 """Files that are read at the same time; others wait."""
-SILENT = ("script", "style", "template", "noscript")
 _REFUSED = 3
 _room = threading.BoundedSemaphore(AT_ONCE)
 
@@ -103,31 +102,25 @@ def text_of_pdf(content: bytes, most_characters: int) -> str:
     return "\n\n".join(texts).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-class _Page(HTMLParser):
-    """Collects the text of a page, a line for each piece."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lines: list[str] = []
-        self.silent = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.silent += tag in SILENT
-
-    def handle_endtag(self, tag: str) -> None:
-        self.silent -= tag in SILENT and self.silent > 0
-
-    def handle_data(self, data: str) -> None:
-        if not self.silent and data.strip():
-            self.lines.append(" ".join(data.split()))
-
-
 def text_of_html(content: bytes, _: int) -> str:
-    """Return what a reader sees of a page, a line for each piece of text."""
-    parser = _Page()
-    parser.feed(content.decode("utf-8", "surrogatepass"))
-    parser.close()
-    return "\n".join(parser.lines)
+    """Return what a reader sees of a page: a line for each block, and one for each row of a table."""
+    from resiliparse.extract.html2text import extract_plain_text
+    from resiliparse.parse.html import HTMLTree
+
+    tree = HTMLTree.parse(content.decode("utf-8", "replace"))
+    document = tree.document
+    if document is None:
+        return ""
+    for raised in document.query_selector_all("sup"):
+        power = (raised.text or "").strip()
+        if re.fullmatch(r"[+\-\u2212]?\d+|[a-z]", power):  # 10<sup>6</sup> is not 106
+            raised.text = f"^{power}"
+    for cell in document.query_selector_all("td + td, th + th, th + td, td:first-child, th:first-child"):
+        if not cell.query_selector("table"):
+            cell.text = " ".join(extract_plain_text(cell.html, preserve_formatting=True).split())
+    text = extract_plain_text(tree, preserve_formatting=True, list_bullets=True, alt_texts=True, links=False)
+    title = tree.title.strip() if tree.title else ""
+    return "\n".join(part for part in (title, text.replace("\t\t", "\t").strip()) if part)
 
 
 READERS: dict[str, Callable[[bytes, int], str]] = {"pdf": text_of_pdf, "html": text_of_html}

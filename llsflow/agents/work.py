@@ -128,16 +128,6 @@ class Work:
         return ended("awaiting_input", message.model_copy(update=kept))
 
     @cached_property
-    def sending(self) -> Sending:
-        """How messages and tools are written for the model."""
-        return Sending(
-            self.form,
-            names_at_endpoint(self.toolbox.names),
-            is_strict=not self.model.is_own,
-            images=self.model.endpoint.tool_images,
-        )
-
-    @cached_property
     def before(self) -> Sequence[history.Wire]:
         """The messages of the turns before this one."""
         return history.of_earlier(self.earlier, self.sending)
@@ -147,6 +137,13 @@ class Work:
         """The messages that this turn began with."""
         passages = tuple(step for step in self.turn.steps if step["step_type"] == StepType.MEMORY_RETRIEVAL)
         return history.of_current(replace(self.turn, steps=passages), self.sending)
+
+    @cached_property
+    def sending(self) -> Sending:
+        """How messages are written for the model."""
+        is_others = not self.model.is_own
+        names = names_at_endpoint(self.toolbox.names) if is_others else {}
+        return Sending(self.form, names, is_strict=is_others, images=self.model.endpoint.tool_images)
 
     @cached_property
     def context(self) -> ToolContext:

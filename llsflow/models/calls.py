@@ -142,8 +142,7 @@ class Calls:
     def _add(self, part: _Part, begun: list[_Call]) -> str:
         here = [call for call in self._calls if part.index is None or call.index == part.index]
         same = [call for call in here if part.call_id and call.call_id == part.call_id]
-        known = same or here
-        last = known[-1] if known else None
+        last = (same or here)[-1] if here else None
         if last is None or part.begins_behind(last, in_same_event=any(last is one for one in begun)):
             call = _Call(part.index, part.call_id, part.name, part.arguments)
             self._calls.append(call)

@@ -133,7 +133,7 @@ def failure_of(body: Any) -> Failure | None:
 def _failure(error: Any, body: Mapping[str, Any]) -> Failure:
     about = error if isinstance(error, Mapping) else body
     code = about.get("code")
-    named = (str(about.get(key)) for key in ("code", "status", "status_code"))
+    named = [str(about.get(key)) for key in ("code", "status", "status_code")]
     status = next((int(one) for one in named if one.isdecimal() and 400 <= int(one) < 600), None)
     return Failure(_words(error), code, status)
 

@@ -47,6 +47,8 @@ class HttpFunction(Record):
     """Below base_url, `/orders/{order_id}`."""
     input_schema: dict[str, Any] = {"type": "object", "properties": {}}
     """JSON Schema of the arguments."""
+    joined: dict[Text, Literal[",", " ", "|"]] = {}
+    """Lists in the query that go as one value, and what stands between their items; others go item by item."""
 
 
 class HttpFunctions(Record):

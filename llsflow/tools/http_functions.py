@@ -57,7 +57,7 @@ class HttpTools(ToolProvider):
             raise ToolError("an argument of the path is '.' or '..': give a name")
         asked: dict[str, Any] = {}
         if function.method in ("GET", "DELETE"):
-            asked["params"] = {key: _words(value) for key, value in left.items() if value is not None}
+            path += _query(left, function.joined)
         else:
             asked["json"] = left
         try:
@@ -121,8 +121,18 @@ async def _text(response: httpx.Response) -> str:
     return body.decode(response.charset_encoding or "utf-8", errors="replace")
 
 
-def _words(value: Any) -> str | list[str]:
-    return [_word(one) for one in value] if isinstance(value, list) else _word(value)
+def _query(arguments: Mapping[str, Any], joined: Mapping[str, str]) -> str:
+    """Return arguments as the query of an address."""
+    pairs: list[str] = []
+    for key, value in arguments.items():
+        if value is None:
+            continue
+        words = [quote(_word(one), safe="") for one in (value if isinstance(value, list) else [value])]
+        joint = joined.get(key)
+        # a comma stands as it is between items, and encoded within them
+        values = words if joint is None else [("," if joint == "," else quote(joint)).join(words)]
+        pairs += [f"{quote(key, safe='')}={one}" for one in values]
+    return f"?{'&'.join(pairs)}" if pairs else ""
 
 
 def _word(value: Any) -> str:

@@ -11,6 +11,9 @@ from llsflow.schema.inference import ImageContentItem
 SIGNATURES = {"PNG": rb"\x89PNG\r\n\x1a\n", "JPEG": rb"\xff\xd8\xff", "WebP": rb"RIFF....WEBP"}
 """What files begin with. Source: PNG 3rd edition, 5.2; ITU-T T.81, B.1; the WebP container specification."""
 
+IMAGE_STARTS = {"iVBOR": "image/png", "/9j/": "image/jpeg", "R0lG": "image/gif", "UklGR": "image/webp"}
+"""How images of each MIME type begin, in base64."""
+
 
 def image_item(data: str) -> ImageContentItem:
     """Return an image of base64.

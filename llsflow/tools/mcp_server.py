@@ -6,6 +6,8 @@ Source: modelcontextprotocol.io/specification, tools.
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import logging
 import os
 import shutil
@@ -18,6 +20,7 @@ from llsflow.errors import UnavailableError
 from llsflow.schema.inference import ContentItem, ImageContentItem, TextContentItem, ToolDef
 from llsflow.schema.toolgroups import McpServer
 from llsflow.tools.base import ToolContext, ToolError, ToolProvider, ToolResult
+from llsflow.tools.images import IMAGE_STARTS
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -179,23 +182,73 @@ async def _listed(client: Client) -> list[ToolDef]:
 
 
 def _result(told: CallToolResult) -> ToolResult:
-    from mcp.types import EmbeddedResource, ImageContent, TextContent
-
-    items: list[ContentItem] = []
-    for item in told.content:
-        if isinstance(item, TextContent):
-            items.append(TextContentItem(text=item.text))
-        elif isinstance(item, ImageContent):
-            items.append(ImageContentItem.model_validate({"image": {"data": item.data}}))
-        elif isinstance(item, EmbeddedResource) and hasattr(item.resource, "text"):
-            items.append(TextContentItem(text=item.resource.text))
-        else:
-            items.append(TextContentItem(text=f"[{item.type}, which cannot be shown here]"))
-    text = "\n".join(item.text for item in items if isinstance(item, TextContentItem))
+    items = [_item(item) for item in told.content]
+    texts = [item.text for item in items if isinstance(item, TextContentItem)]
+    if told.structured_content is not None and not _says(texts, told.structured_content):
+        structured = json.dumps(told.structured_content, ensure_ascii=False)
+        texts.append(structured)
+        items.append(TextContentItem(text=structured))
     if told.is_error:
-        raise ToolError(text or "the tool failed and does not say why")
+        raise ToolError("\n".join(texts) or "the tool failed and does not say why")
     images = any(isinstance(item, ImageContentItem) for item in items)
-    return ToolResult(items if images else text)
+    return ToolResult(items if images else "\n".join(texts))
+
+
+def _says(texts: Sequence[str], structured: Any) -> bool:
+    """Return whether texts say what a structured result holds: servers send it as text too, or within `result`."""
+    values = [_value(text) for text in texts]
+    wanted = [structured]
+    if isinstance(structured, dict) and structured.keys() == {"result"}:
+        wanted.append(structured["result"])
+    return any(one in values or one == values or (isinstance(one, str) and one in texts) for one in wanted)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _item(item: Any) -> ContentItem:
+    """Return a part of a result: a text, an image, or a line that says what it is and where it lies."""
+    from mcp.types import AudioContent, EmbeddedResource, ImageContent, ResourceLink, TextContent
+
+    if isinstance(item, TextContent):
+        return TextContentItem(text=item.text)
+    if isinstance(item, ImageContent):
+        return _image(item.data, item.mime_type)
+    if isinstance(item, AudioContent):
+        return TextContentItem(
+            text=f"[audio, {item.mime_type}, {_bytes(item.data):,} bytes, which cannot be heard here]"
+        )
+    if isinstance(item, ResourceLink):
+        more = [str(one) for one in (item.title, item.description, item.mime_type) if one]
+        about = f" ({'; '.join(more)})" if more else ""
+        return TextContentItem(text=f"[resource {item.name}: {item.uri}{about}]")
+    if not isinstance(item, EmbeddedResource):
+        return TextContentItem(text=f"[{item.type}, which cannot be shown here]")
+    resource = item.resource
+    if hasattr(resource, "text"):
+        return TextContentItem(text=resource.text)
+    kind = resource.mime_type or "application/octet-stream"
+    if kind.startswith("image/"):
+        return _image(resource.blob, kind)
+    if kind.startswith("text/") or kind in ("application/json", "application/xml"):
+        return TextContentItem(text=base64.b64decode(resource.blob).decode("utf-8", "replace"))
+    return TextContentItem(text=f"[resource {resource.uri}: {kind}, {_bytes(resource.blob):,} bytes, not shown here]")
+
+
+def _image(data: str, mime_type: str) -> ImageContentItem:
+    """Return an image that keeps the type that its server names."""
+    if any(data.startswith(start) and kind == mime_type for start, kind in IMAGE_STARTS.items()):
+        return ImageContentItem.model_validate({"image": {"data": data}})
+    return ImageContentItem.model_validate({"image": {"url": {"uri": f"data:{mime_type};base64,{data}"}}})
+
+
+def _bytes(data: str) -> int:
+    """Return how many bytes a base64 text is."""
+    return len(data) * 3 // 4 - data[-2:].count("=")
 
 
 def _cause(error: BaseException) -> str:

@@ -5,6 +5,7 @@ Source: spec.openapis.org/oas/v3.1.0, Paths Object, Operation Object, Parameter 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from llsflow.config.folders import CONF_SCHEME, resolve_conf_uri
 from llsflow.errors import ConfigError, Mistake
 from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import HttpFunction
+
+logger = logging.getLogger("llsflow.tools")
 
 METHODS = ("get", "post", "put", "patch", "delete")
 DEEPEST = 30
@@ -24,8 +27,10 @@ def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunct
 
     Parameters of the path and the query are arguments, and the properties of a body of JSON beside them.
 
+    An operation that takes what cannot be sent is left out with a warning, where it is not named.
+
     Raises:
-        ConfigError: it cannot be read, names no such operation, or an operation takes what cannot be sent: every
+        ConfigError: it cannot be read, names no such operation, or one that is named takes what cannot be sent: every
             mistake at once.
     """
     document = _read(place)
@@ -33,13 +38,16 @@ def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunct
         raise ConfigError([Mistake("provider.openapi", f"{place} is no OpenAPI 3 document: its key openapi says 3.x")])
     found: dict[str, HttpFunction] = {}
     mistakes: list[Mistake] = []
+    left_out: list[Mistake] = []
     for operation_id, path, method, operation in _operations(document):
         if operations is not None and operation_id not in operations:
             continue
         try:
             found[operation_id] = _function(document, operation_id, path, method, operation)
         except ValueError as error:
-            mistakes.append(Mistake("provider.openapi", f"{operation_id}: {error}"))
+            left_out.append(Mistake("provider.openapi", f"{operation_id}: {error}"))
+    if operations is not None or not found:  # what is asked for by name has to be there
+        mistakes += left_out
     known = [operation_id for operation_id, *_ in _operations(document)]
     for number, name in enumerate(operations or ()):
         if name not in known:
@@ -47,6 +55,8 @@ def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunct
             mistakes.append(Mistake(f"provider.operations.{number}", message))
     if mistakes:
         raise ConfigError(mistakes)
+    for one in left_out:
+        logger.warning("%s: this operation is left out: %s", place, one.message)
     return list(found.values())
 
 
@@ -82,6 +92,7 @@ def _function(
 ) -> HttpFunction:
     properties: dict[str, Any] = {}
     required: list[str] = []
+    joints: dict[str, str] = {}
     for given in operation["parameters"]:
         parameter = _resolved(document, given)
         if parameter.get("in") not in ("path", "query"):
@@ -92,6 +103,8 @@ def _function(
             raise ValueError(f"the parameter {parameter['name']!r} goes into the query of a {method.upper()}")
         schema = dict(_resolved(document, parameter.get("schema") or {}))
         properties[parameter["name"]] = {**schema, **_described(parameter)}
+        if parameter["in"] == "query" and (joint := _joint(parameter)):
+            joints[parameter["name"]] = joint
         if parameter.get("required"):
             required.append(parameter["name"])
     body = _body(document, operation)
@@ -105,9 +118,19 @@ def _function(
         "additionalProperties": body.get("additionalProperties", False),
     }
     described = " ".join(str(operation[key]) for key in ("summary", "description") if operation.get(key))
-    return HttpFunction.model_validate(
-        {"name": name, "description": described, "method": method.upper(), "path": path, "input_schema": schema}
-    )
+    said = {"name": name, "description": described, "method": method.upper(), "path": path, "input_schema": schema}
+    return HttpFunction.model_validate({**said, "joined": joints})
+
+
+def _joint(parameter: Mapping[str, Any]) -> str | None:
+    """Return what stands between the items of a list in the query; None: each item is a parameter of its own.
+
+    Source: spec.openapis.org/oas/v3.1.0, Style Examples.
+    """
+    style = parameter.get("style", "form")
+    if parameter.get("explode", style == "form"):
+        return None
+    return {"form": ",", "spaceDelimited": " ", "pipeDelimited": "|"}.get(style)
 
 
 def _described(parameter: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,10 +143,27 @@ def _body(document: Mapping[str, Any], operation: Mapping[str, Any]) -> Mapping[
     content = _resolved(document, operation["requestBody"]).get("content") or {}
     if "application/json" not in content:
         raise ValueError(f"its body is {', '.join(content) or 'nothing'}: application/json is sent")
-    schema: dict[str, Any] = _resolved(document, content["application/json"].get("schema") or {})
-    if schema.get("type") != "object":
+    schema = _merged(_resolved(document, content["application/json"].get("schema") or {}))
+    if schema.get("type", "object" if "properties" in schema else None) != "object":
         raise ValueError("its body is no object")
     return schema
+
+
+def _merged(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a schema with the parts of its `allOf` in it: their properties, and what of them is required."""
+    merged = {key: value for key, value in schema.items() if key != "allOf"}
+    for part in map(_merged, schema.get("allOf") or ()):
+        properties = dict(merged.get("properties") or {})
+        for name, one in (part.get("properties") or {}).items():
+            other = properties.get(name, one)
+            properties[name] = one if other == one else {"allOf": [other, one]}
+        required = dict.fromkeys([*(merged.get("required") or ()), *(part.get("required") or ())])
+        merged = {**part, **merged}
+        if properties:
+            merged["properties"] = properties
+        if required:
+            merged["required"] = list(required)
+    return merged
 
 
 def _resolved(document: Mapping[str, Any], value: Any, depth: int = 0) -> Any:

@@ -219,7 +219,6 @@ def test_a_turn_that_is_left_waiting_does_not_trouble_the_next(served: Served, s
     one.say("please add")
     one.say("never mind")
     roles = [message["role"] for message in script.sent[-1]["messages"]]
-    # strict servers take no user's message right behind a tool's answer
     assert roles == ["system", "user", "assistant", "tool", "assistant", "user"]
     assert script.sent[-1]["messages"][3]["content"] == "This call was never answered."
 

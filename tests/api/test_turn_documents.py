@@ -29,7 +29,7 @@ PAGE = "<html><style>p {}</style><p>Rome is <b>old</b>.</p><script>evil()</scrip
         ),
         ("application/json", '{"rome": "old"}', '{"rome": "old"}'),
         ("application/yaml", {"uri": "data:application/yaml;base64,cm9tZTogb2xk"}, "rome: old"),
-        ("text/html", PAGE, "Rome is\nold\n."),
+        ("text/html", PAGE, "Rome is old."),
         ("text/plain", "data:text/plain,Rome%20is%20old.", "Rome is old."),
         ("application/pdf", data_url(pdf([line(b"Rome"), line(b"Oslo")])), "Rome\n\nOslo"),
     ],

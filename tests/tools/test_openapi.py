@@ -113,7 +113,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({}, "upload: its body is text/csv: application/json is sent"),
+        ({"operations": ["upload"]}, "upload: its body is text/csv: application/json is sent"),
         ({"operations": ["get_ordr"]}, "no operationId 'get_ordr'; did you mean 'get_order'?"),
         ({"document": {"swagger": "2.0"}}, "is no OpenAPI 3 document"),
         ({"document": ["x"]}, "it holds no mapping"),
