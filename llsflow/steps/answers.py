@@ -15,7 +15,6 @@ from llsflow.models.remote import RemoteModel
 from llsflow.schema.benchmarks import AgentCandidate, ExperimentBenchmark, ModelCandidate, RerankCandidate
 from llsflow.schema.models import ModelConfig
 from llsflow.steps import generations
-from llsflow.steps.agents import agent_answers
 from llsflow.steps.context import Progress, StepContext
 from llsflow.steps.inputs import model_folder
 from llsflow.steps.ranking import rank_rows
@@ -53,6 +52,8 @@ def answer_rows(
         if isinstance(benchmark.benchmark_config.eval_candidate, RerankCandidate):
             made = rank_rows(context, benchmark, rows, done, on_generation)
         elif isinstance(benchmark.benchmark_config.eval_candidate, AgentCandidate):
+            from llsflow.steps.agents import agent_answers  # not part of the key of an evaluation without agents
+
             made = agent_answers(context, benchmark, conversations, done, on_generation)
         else:
             answer = _endpoint(context) if context.step.locations["elsewhere"] else _local(context)

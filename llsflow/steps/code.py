@@ -117,24 +117,28 @@ def file_of(module: str) -> Path | None:
 
 def statements(content: bytes) -> bytes:
     """Return a source without comments, docstrings and blank lines: what is left decides what it does."""
+    docstrings, texts = _docstrings(content), list[bytes]()
 
     def kept(found: re.Match[bytes]) -> bytes:
-        return found["text"] or b""
+        if found["text"] is None or any(start <= found.start() < end for start, end in docstrings):
+            return b""
+        texts.append(found["text"])  # as it is, with its own blank lines and spaces
+        return b"\0"
 
-    lines = [line.rstrip() for line in _TEXT.sub(kept, _without_docstrings(content)).split(b"\n")]
-    return b"\n".join(line for line in lines if line)
+    lines = [line.rstrip() for line in _TEXT.sub(kept, content).split(b"\n")]
+    parts = b"\n".join(line for line in lines if line).split(b"\0")
+    return b"".join(part for pair in zip(parts, [*texts, b""], strict=True) for part in pair)
 
 
-def _without_docstrings(content: bytes) -> bytes:
-    """Return a source in which texts that are statements of their own are blank, wherever they are."""
-    lines = content.split(b"\n")
-    for node in ast.walk(ast.parse(content)):
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
-            continue
-        if isinstance(node.value.value, str) and node.end_lineno is not None:
-            for number in range(node.lineno - 1, node.end_lineno):
-                lines[number] = b""
-    return b"\n".join(lines)
+def _docstrings(content: bytes) -> list[tuple[int, int]]:
+    """Return where the texts are that are statements of their own: their first byte, and the byte behind them."""
+    starts = [0, *(found.end() for found in re.finditer(b"\n", content))]
+    return [
+        (starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset)
+        for node in ast.walk(ast.parse(content))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        if node.end_lineno is not None and node.end_col_offset is not None
+    ]
 
 
 def _imports(module: str, content: bytes) -> tuple[str, ...]:

@@ -84,6 +84,20 @@ def test_statements_are_what_is_left_without_comments_docstrings_and_blank_lines
     assert statements(b"A = '''a\n# text\n\nb'''") != statements(b"A = '''a\n\nb'''")
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("A = '''a\n\nb'''", "A = '''a\nb'''"),
+        ("A = '''a  \nb'''", "A = '''a\nb'''"),
+        ('"""d"""; A = 1', '"""d"""; A = 2'),
+        ('def f(x=1): "d"', 'def f(x=2): "d"'),
+        ('A = "ü"; """d"""; B = 1', 'A = "ü"; """d"""; B = 2'),
+    ],
+)
+def test_statements_tell_apart_what_does_other_things(one: str, other: str) -> None:
+    assert statements(one.encode()) != statements(other.encode())
+
+
 def reached(module: str) -> set[str]:
     """Return all that a module imports, whether it decides a result or not."""
     sources, found, waiting = Sources(), set[str](), [module]
