@@ -20,7 +20,7 @@ test: $(READY)  ## minutes: everything that starts no service, and one whole run
 test-services: $(READY)  ## Prefect, worker, MLflow, API, PostgreSQL, sandbox, wheel, browser
 	$(PYTEST) -m 'services and not slow and not gpu'
 
-slow: $(READY)  ## everything: real trainings, servers, a browser
+slow: $(READY)  ## both, and what takes minutes: real trainings, every published chat template
 	$(BIN)/pytest -m 'not gpu'
 
 check: $(READY)  ## lint, types, import rule

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from tests.tiers import Guard, is_of_services, may_start_services
 
 # a busy machine takes its time over an example: what is tested is what comes of it
 hypothesis.settings.register_profile("llsflow", deadline=None)
@@ -23,27 +26,30 @@ for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE"
     os.environ.pop(name, None)
 
 
-SERVICES = (
-    *("flows", "tracking", "cli/test_serve.py", "cli/test_session.py", "cli/test_commands.py", "house/test_wheel.py"),
-    *("api/test_app.py", "api/test_crash.py", "api/test_aside.py", "api/test_traces.py", "api/test_turn_traces.py"),
-    *("api/test_sessions.py", "api/test_schemathesis.py", "store/test_processes.py", "models/test_engine.py"),
-    *("tools/test_sandbox.py", "tools/test_sandbox_ready.py", "tools/test_code_interpreter.py", "tools/test_inside.py"),
-    *("tools/test_mcp_server.py", "training/test_devices.py", "steps/test_kinds.py", "steps/test_baseline.py"),
-    *("steps/test_gate.py", "steps/test_opening.py", "steps/test_fields.py", "steps/test_code.py"),
-)
-"""Folders and files whose tests start a service or processes, or record into MLflow: Prefect, a worker, the API's
-process, sandboxes, a browser, a wheel's environment. One whole run stays among the others: cli/test_whole_run.py."""
-POSTGRESQL = "postgresql"
-"""In the name of every test that has a PostgreSQL of its own."""
+GUARD = Guard()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of services, so that `make test` stays minutes."""
-    here = Path(__file__).parent
     for item in items:
-        place = item.path.relative_to(here).as_posix()
-        if any(place == name or place.startswith(f"{name}/") for name in SERVICES) or POSTGRESQL in item.name:
+        if is_of_services(item):
             item.add_marker("services")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Listen for services from a test's first fixture on."""
+    if not may_start_services(item):
+        GUARD.begin()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Fail a test of the first tier that started a service."""
+    yield
+    if started := GUARD.end():
+        pytest.fail(f"it started {', '.join(started)}: its file belongs into SERVICES of tests/tiers.py", pytrace=False)
 
 
 @pytest.fixture(autouse=True)

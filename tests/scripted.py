@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.http_server import Handler, serve
+from tests.patience import PATIENCE_SECONDS
 
 Say = Callable[[dict[str, Any], int], Any]
 """The body of a request and its number, from 0 -> a text, or an `Answer`."""
@@ -102,7 +103,7 @@ def scripted(say: Say) -> Iterator[Scripted]:
             pieces = _pieces(said)
             for place, piece in enumerate(pieces):
                 if said.hold and place == len(pieces) - 1:
-                    said.hold.wait(30)
+                    said.hold.wait(PATIENCE_SECONDS)
                 self.wfile.write(b"data: " + json.dumps(piece).encode() + b"\n\n")
             self.wfile.write(b"data: [DONE]\n\n")
 

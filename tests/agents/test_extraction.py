@@ -8,12 +8,13 @@ import pytest
 
 from llsflow.agents.extraction import Extraction
 from tests.agents.pdfs import encrypted, line, pdf
+from tests.patience import PATIENCE_SECONDS
 
 ROME = pdf([line(b"Rome is old.")])
 A_TYPE = b"BT /F1 12 Tf " + b"(a) Tj " * 50_000 + b"ET"
 
 
-def text(kind: str, content: bytes, most: int = 1_000_000, seconds: float = 60) -> str:
+def text(kind: str, content: bytes, most: int = 1_000_000, seconds: float = PATIENCE_SECONDS) -> str:
     return Extraction(most, seconds).text(kind, content)
 
 
@@ -60,7 +61,7 @@ def test_the_documents_of_a_turn_share_its_time() -> None:
 def test_what_needs_more_memory_than_it_may_have_is_refused() -> None:
     content = pdf([b"(" * 70_000_000], packed=True)
     with pytest.raises(ValueError, match="its reading was ended, as it takes too much memory: send a smaller part"):
-        Extraction(1_000, memory_bytes=200_000_000).text("pdf", content)
+        Extraction(1_000, PATIENCE_SECONDS, memory_bytes=200_000_000).text("pdf", content)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_many_slow_requests_keep_no_quick_one_waiting(served: Served) -> None:
 
     def slow(*args: Any) -> Any:
         under_way.release()
-        going_on.wait(60)
+        going_on.wait(PATIENCE_SECONDS)
         return evaluate(*args)
 
     served.services.jobs.evaluate_rows = slow  # type: ignore[method-assign]
@@ -36,7 +36,7 @@ def test_many_slow_requests_keep_no_quick_one_waiting(served: Served) -> None:
         assert served.http.get("/v1beta/datasets/sums", timeout=PATIENCE_SECONDS).status_code == 200
         assert not any(one.done() for one in waiting)
         going_on.set()
-        assert {one.result(60).status_code for one in waiting} == {200}
+        assert {one.result(PATIENCE_SECONDS).status_code for one in waiting} == {200}
 
 
 def test_what_is_loaded_early_is_there() -> None:

@@ -13,6 +13,7 @@ from llsflow.api.parts import FRESH_SECONDS, STALE_SECONDS, Parts
 from llsflow.errors import UnavailableError
 from llsflow.schema.health import HealthPart, PartState
 from tests.api.conftest import Served
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_the_official_client(served: Served) -> None:
@@ -48,7 +49,7 @@ def test_who_asks_often_never_waits_and_who_asks_again_later_is_told_what_change
 
     def look() -> dict[str, HealthPart]:
         asked.append("")
-        assert len(asked) == 1 or go_on.wait(30)
+        assert len(asked) == 1 or go_on.wait(PATIENCE_SECONDS)
         return {"engine": HealthPart(state=PartState.OK if len(asked) == 1 else PartState.DOWN)}
 
     def state() -> str:

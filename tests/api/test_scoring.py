@@ -28,7 +28,11 @@ def test_each_says_what_it_reads(http: httpx.Client) -> None:
     found = {one["identifier"]: one for one in http.get("/v1/scoring-functions").json()["data"]}
     ifeval = found["basic::ifeval"]
     assert ifeval["metadata"] == {"columns": ["instruction_id_list", "kwargs"], "optional_columns": []}
-    assert ifeval["params"] == {"type": "basic", "aggregation_functions": ["weighted_average"]}
+    assert ifeval["params"] == {
+        "type": "basic",
+        "aggregation_functions": ["weighted_average"],
+        "strip_reasoning": True,
+    }
     assert ifeval["description"].startswith("The share of a row's instructions")
     assert found["basic::bfcl"]["metadata"]["optional_columns"] == ["id", "language", "test_category"]
     assert found["basic::docvqa"]["metadata"]["columns"] == ["expected_answer"]

@@ -148,7 +148,7 @@ def test_calls_run_at_once_and_are_answered_in_their_order(served: Served, scrip
     def say(path: str) -> tuple[int, str]:
         all_there.wait()
         number = int(path[-1])
-        last_first[number + 1].wait(20)
+        last_first[number + 1].wait(PATIENCE_SECONDS)
         last_first[number].set()
         return 200, f"thing {number}"
 
@@ -182,12 +182,18 @@ def test_what_fails_is_told_to_the_model_and_the_turn_goes_on(
 
     def say(path: str) -> tuple[int, str]:
         if path.endswith("hanging"):
-            released.wait(20)
+            released.wait(PATIENCE_SECONDS)
         return (500, "out of order") if path.endswith("broken") else (200, f"you asked for {path}")
 
     ANSWERS["look there"] = Answer(calls=[call])
     with backend(say) as url:
-        group("shop", type="http", base_url=url, functions=[LOOK], timeout=1.0 if "hanging" in call[1] else 30.0)
+        group(
+            "shop",
+            type="http",
+            base_url=url,
+            functions=[LOOK],
+            timeout=1.0 if "hanging" in call[1] else PATIENCE_SECONDS,
+        )
         one = talk(served, script, toolgroups=["shop"])
         turn = one.say("look there")
         released.set()
@@ -201,7 +207,7 @@ def test_a_reader_that_goes_away_ends_the_call(served: Served, script: Scripted)
 
     def say(path: str) -> tuple[int, str]:
         asked.set()
-        released.wait(20)
+        released.wait(PATIENCE_SECONDS)
         return 200, path
 
     ANSWERS["look for long"] = looks("x")
@@ -213,7 +219,7 @@ def test_a_reader_that_goes_away_ends_the_call(served: Served, script: Scripted)
         with httpx.Client(base_url=served.url) as leaving, leaving.stream("POST", place, json=body) as reading:
             lines = reading.iter_lines()
             next(lines)
-            assert asked.wait(20)
+            assert asked.wait(PATIENCE_SECONDS)
         sessions = served.services.store.sessions
         while (turn := sessions.turns(one.session_id)[0]).status == "running":
             pass

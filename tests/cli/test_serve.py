@@ -93,8 +93,8 @@ def test_a_cancelled_job_keeps_its_checkpoint_and_leaves_no_process(serving: Ser
     wait_for(lambda: client.alpha.post_training.job.artifacts(job_uuid="long-1").checkpoints, "a checkpoint")
     pid = status(client, "long-1").resources_allocated["pid"]
     client.alpha.post_training.job.cancel(job_uuid="long-1")
-    wait_for(lambda: status(client, "long-1").status == "cancelled", "the cancel", seconds=30)
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the end of its process", seconds=30)
+    wait_for(lambda: status(client, "long-1").status == "cancelled", "the cancel")
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the end of its process")
     job = status(client, "long-1")
     assert all(Path(checkpoint.path, "model.safetensors").is_file() for checkpoint in job.checkpoints)
     with sqlite3.connect(serving.home / "mlflow" / "mlflow.db") as store:
@@ -175,7 +175,7 @@ def test_after_every_process_was_killed_nothing_acknowledged_is_lost(tmp_path: P
     wait_for(lambda: appender.acknowledged >= 20, "appended rows")
     serving.kill_everything()
     appender.join(timeout=PATIENCE_SECONDS)
-    wait_for(lambda: not serving.processes(), "the end of every process", seconds=30)
+    wait_for(lambda: not serving.processes(), "the end of every process")
 
     serving.start("server.jobs.checkpoint_every_n_steps=2")
     try:

@@ -18,6 +18,7 @@ from llsflow.data.fetch import fetch
 from llsflow.errors import DataError
 from llsflow.schema.server import FetchConfig
 from tests.data.site import answer, site
+from tests.patience import PATIENCE_SECONDS
 
 HERE = FetchConfig(allow_hosts=["127.0.0.1"])
 
@@ -163,7 +164,7 @@ def test_an_answer_that_trickles_ends_at_the_deadline(part: str) -> None:
 
 def test_a_server_that_says_nothing_is_left_at_the_deadline() -> None:
     over = threading.Event()
-    with page(answer=lambda _: over.wait(20)) as url:
+    with page(answer=lambda _: over.wait(PATIENCE_SECONDS)) as url:
         try:
             with pytest.raises(DataError, match=r"cannot be fetched: .*time"):
                 body(url, HERE.model_copy(update={"timeout_seconds": 0.3}))

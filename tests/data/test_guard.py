@@ -10,6 +10,7 @@ import httpcore
 import pytest
 
 from llsflow.data.guard import Deadline, GuardedBackend, RefusedError, addresses_of, is_public
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -87,13 +88,13 @@ def test_a_name_that_changes_its_address_is_not_looked_up_twice(monkeypatch: pyt
 
     monkeypatch.setattr(httpcore.SyncBackend, "connect_tcp", connect)
     with pytest.raises(httpcore.ConnectError, match="nobody is there"):
-        GuardedBackend([], Deadline(time.monotonic() + 5)).connect_tcp("host.example", 443)
+        GuardedBackend([], Deadline(time.monotonic() + PATIENCE_SECONDS)).connect_tcp("host.example", 443)
     assert asked == ["8.8.8.8"]
 
 
 def test_names_that_may_be_anywhere_are_taken_without_case() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        backend = GuardedBackend(["LocalHost"], Deadline(time.monotonic() + 5))
+        backend = GuardedBackend(["LocalHost"], Deadline(time.monotonic() + PATIENCE_SECONDS))
         backend.connect_tcp("localhost", server.getsockname()[1]).close()
 
 

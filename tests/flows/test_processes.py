@@ -13,6 +13,7 @@ import pytest
 from flows import processes
 from flows.processes import descendants, end, is_alive, spawn, started_at
 from tests.flows.flow_program import wait_for
+from tests.patience import PATIENCE_SECONDS
 
 CHILD = [sys.executable, "-c", "print('here', flush=True); input()"]
 
@@ -57,8 +58,8 @@ def test_ending_takes_what_the_process_started_with_it() -> None:
         assert mark is not None
         assert grand_mark is not None
         end(deaf.pid, mark, patience_seconds=0.2)
-        assert deaf.wait(10) == -signal.SIGKILL
-        wait_for(lambda: not is_alive(grandchild, grand_mark), "the end of the grandchild", 10)
+        assert deaf.wait(PATIENCE_SECONDS) == -signal.SIGKILL
+        wait_for(lambda: not is_alive(grandchild, grand_mark), "the end of the grandchild")
 
 
 def test_a_process_with_another_mark_is_left_alone() -> None:
@@ -69,7 +70,7 @@ def test_a_process_with_another_mark_is_left_alone() -> None:
         end(child.pid, "another:1")
         assert child.poll() is None
         child.stdin.close()
-        child.wait(10)
+        child.wait(PATIENCE_SECONDS)
 
 
 PARENT = """
@@ -106,7 +107,7 @@ def test_what_a_process_says_is_in_its_log_and_it_leads_a_session(tmp_path: Path
     log = tmp_path / "log"
     log.write_text("before\n")
     child = spawn(arguments, log=log, environment={"WORD": "here"}, folder=tmp_path, die_with_parent=signal.SIGKILL)
-    assert child.wait(30) == 0
+    assert child.wait(PATIENCE_SECONDS) == 0
     assert log.read_text() == f"before\nTrue here {tmp_path}\n"
 
 
@@ -134,7 +135,7 @@ while True:
         child = int(process.stdout.readline())
         mark = started_at(child) or ""
         process.terminate()
-        assert process.wait(30) == -signal.SIGKILL
+        assert process.wait(PATIENCE_SECONDS) == -signal.SIGKILL
     wait_for(lambda: not is_alive(child, mark), "the end of its child")
 
 

@@ -20,6 +20,7 @@ from llsflow.errors import Stopped, StorageError, UnavailableError
 from llsflow.home import write_json
 from tests.flows.flow_program import wait_for
 from tests.http_server import Handler, serve
+from tests.patience import PATIENCE_SECONDS
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -165,7 +166,7 @@ def test_a_proxy_does_not_hide_the_local_server(
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "intranet")
     prefect = LocalPrefect()
-    assert prefect.wait(5) == shared_server.urls[0]
+    assert prefect.wait(PATIENCE_SECONDS) == shared_server.urls[0]
     environment = prefect.environment()
     assert environment["NO_PROXY"].split(",") == ["intranet", "127.0.0.1", "localhost"]
 

@@ -68,7 +68,7 @@ class Working:
         assert self.process is not None
         started = descendants(self.process.pid)
         self.process.send_signal(number)
-        self.process.wait(40)
+        self.process.wait(PATIENCE_SECONDS)
         return started
 
     def log(self) -> str:

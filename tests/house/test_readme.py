@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from llsflow.cli import main
 from llsflow.config import load_deployments, load_server
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 
 
 def commands() -> list[tuple[str, str]]:
@@ -79,6 +80,23 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_every_make_target_is_in_the_readme() -> None:
-    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     readme = (ROOT / "README.md").read_text("utf-8")
+    assert "test-services" in targets
     assert [target for target in targets if f"`make {target}`" not in readme] == ["clean"]
+
+
+def test_every_make_command_of_a_page_is_a_target() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    named = {
+        target
+        for page in PAGES
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", page.read_text("utf-8"), re.MULTILINE)
+    }
+    assert "slow" in named
+    assert named <= targets
+
+
+def test_the_layers_are_those_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    assert "```\n" + "\n".join(contracts[0]["layers"]) + "\n```\n" in (ROOT / "README.md").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""What can be chosen by name says what it is, has a test, and every module can be imported by itself."""
+"""What can be chosen by name says what it is; the light half of the package imports no heavy library."""
 
 from __future__ import annotations
 
@@ -10,14 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from llsflow.data.files import READERS
 from llsflow.scorers import AGGREGATIONS, SCORERS
-from llsflow.shields import SHIELDS
 from llsflow.steps import STEPS
-from llsflow.tools import PROVIDERS
-from llsflow.training.optimizers import OPTIMIZERS, SCHEDULES
+from llsflow.training.optimizers import OPTIMIZERS
 
 ROOT = Path(__file__).parents[2]
 REGISTRIES: dict[str, Mapping[Any, Any]] = {
@@ -28,22 +23,14 @@ REGISTRIES: dict[str, Mapping[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    ("registry", "name"), [(registry, name) for registry, entries in REGISTRIES.items() for name in entries]
-)
-def test_every_entry_says_what_it_is(registry: str, name: str) -> None:
-    entry = REGISTRIES[registry][name]
-    assert inspect.getdoc(entry if callable(entry) else type(entry))
-
-
-TESTS = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
-
-
-@pytest.mark.parametrize(
-    "name", [*SCORERS, *AGGREGATIONS, *OPTIMIZERS, *SCHEDULES, *READERS, *STEPS, *PROVIDERS, *SHIELDS]
-)
-def test_every_entry_is_named_in_a_test(name: str) -> None:
-    assert f'"{name}"' in TESTS or f'"{name.rpartition("::")[2]}' in TESTS or name in TESTS
+def test_every_entry_says_what_it_is() -> None:
+    silent = [
+        (registry, name)
+        for registry, entries in REGISTRIES.items()
+        for name, entry in entries.items()
+        if not inspect.getdoc(entry if callable(entry) else type(entry))
+    ]
+    assert silent == []
 
 
 MODULES = sorted(

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from llsflow.errors import UnavailableError
+from llsflow.models import endpoint
 from llsflow.models.endpoint import COMPLETION, ENDING_SECONDS, Channel, Unanswered
 from llsflow.schema.models import Endpoint
 from tests.http_server import Handler, serve
+from tests.patience import PATIENCE_SECONDS
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 EVENTS = b'data: {"said": "yes"}\n\ndata: [DONE]\n\n'
@@ -58,7 +60,8 @@ async def _streams(count: int, *, ends: bool) -> tuple[list[object], int, float]
     return said, len(connections), seconds
 
 
-def test_streams_one_after_another_share_a_connection() -> None:
+def test_streams_one_after_another_share_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "ENDING_SECONDS", PATIENCE_SECONDS)
     said, connections, _ = asyncio.run(_streams(3, ends=True))
     assert said == [{"said": "yes"}] * 3
     assert connections == 1

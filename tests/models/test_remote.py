@@ -187,7 +187,7 @@ def test_no_more_at_once_than_allowed_whoever_asks() -> None:
 
 def test_it_stops_when_it_is_to() -> None:
     hold = threading.Event()
-    with scripted(lambda body, _: hold.wait(30) and "yes") as script:
+    with scripted(lambda body, _: hold.wait(PATIENCE_SECONDS) and "yes") as script:
         with pytest.raises(Stopped):
             model(script, at_once=2).answer(places(50), GREEDY, stopping=lambda: len(script.sent) == 2)
         hold.set()

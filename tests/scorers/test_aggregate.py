@@ -109,8 +109,8 @@ def test_texts_numbers_booleans_and_what_is_neither(function: Function, value: f
     assert inner["num_unscored"] == unscored
 
 
-@pytest.mark.parametrize("function", Function)
-@pytest.mark.parametrize("score", [[1.0, 2.0], [], "x", {"a": 1}, None, float("nan")])
+@pytest.mark.parametrize("function", [Function.AVERAGE, Function.CATEGORICAL_COUNT])
+@pytest.mark.parametrize("score", [[1.0, 2.0], [], "x", None])
 def test_scores_of_one_kind_that_are_no_numbers(function: Function, score: Any) -> None:
     """Lists of one length look like a table to numpy."""
     inner = result(function, rows(score, score, score))

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from llsflow.scorers import SCORERS
-from tests.scorers.test_scorers import ALONE
 
 
 def score(scorer: str, expected: Any, generated: Any) -> Any:
@@ -36,11 +35,3 @@ def test_text(expected: str, generated: str, equal: float, subset: float) -> Non
 def test_a_cell_that_is_no_text_is_compared_as_its_json(cell: Any, text: str) -> None:
     assert score("basic::equality", cell, text) == 1.0
     assert score("basic::subset_of", cell, f"so {text}.") == 1.0
-
-
-@pytest.mark.parametrize("scorer", ALONE)
-@pytest.mark.parametrize("row", [{}, {"expected_answer": "a"}, {"expected_answer": "a", "generated_answer": None}])
-def test_a_row_without_answers_is_unscored_with_a_reason(scorer: str, row: dict[str, Any]) -> None:
-    result = SCORERS[scorer].score(row)
-    assert result["score"] is None
-    assert "absent or null" in result["unscored"]

@@ -73,7 +73,9 @@ def test_every_scorer_tells_the_columns_that_it_needs(scorer: str) -> None:
     for column in SCORERS[scorer].columns:
         for row in ({**good, column: None}, {key: value for key, value in good.items() if key != column}):
             assert SCORERS[scorer].lacks(row) == [column]
-            assert SCORERS[scorer].score(row)["score"] is None
+            result = SCORERS[scorer].score(row)
+            assert result["score"] is None
+            assert "absent or null" in result["unscored"]
     seen: set[str] = set()
 
     class Watched(dict[str, Any]):

@@ -13,6 +13,7 @@ import pytest
 from llsflow.errors import UnavailableError
 from llsflow.schema.agents import SafetyViolation
 from llsflow.shields import NamedShield, Said, holds_back, look
+from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, scripted
 from tests.shields.making import nobody, shield
 
@@ -100,7 +101,7 @@ def test_a_server_that_does_not_answer_in_time_lets_nothing_through() -> None:
     over = threading.Event()
 
     def say(*_: Any) -> Answer:
-        over.wait(30)
+        over.wait(PATIENCE_SECONDS)
         return Answer(body={})
 
     with scripted(say) as script:

@@ -13,6 +13,7 @@ from llsflow.errors import StorageError, UnavailableError
 from llsflow.store import Batch, Store, encode_row
 from llsflow.store.database import Database
 from llsflow.store.tables import benchmarks
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_a_durable_transaction_is_on_disk_when_it_ends(url: str) -> None:
@@ -51,7 +52,7 @@ def test_what_an_event_loop_asks_of_sqlite_is_done_one_by_one_in_a_thread(url: s
 
     def ask(number: int) -> int:
         under_way.append(number)
-        begun.wait(30)
+        begun.wait(PATIENCE_SECONDS)
         assert not database.sqlite or under_way == [number]
         under_way.remove(number)
         threads.add(threading.current_thread())

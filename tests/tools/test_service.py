@@ -11,6 +11,7 @@ import pytest
 from llsflow.errors import UnavailableError
 from llsflow.tools.base import ToolError
 from llsflow.tools.service import Answer, Service
+from tests.patience import PATIENCE_SECONDS
 from tests.tools.recorded import Asked, Recorded, Reply, recorded
 
 KEY = "sk-very-secret-0123"
@@ -102,13 +103,13 @@ def test_a_call_that_is_cancelled_leaves_no_request() -> None:
 
     def wait(_: Asked) -> Reply:
         there.set()
-        hold.wait(30)
+        hold.wait(PATIENCE_SECONDS)
         return Reply({})
 
     async def talk(site: Recorded) -> None:
         service = Service("the shop", site.url, None, most_bytes=10)
         task = asyncio.create_task(service.ask("GET", "/", headers={}))
-        await asyncio.to_thread(there.wait, 30)
+        await asyncio.to_thread(there.wait, PATIENCE_SECONDS)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from llsflow.schema.experiment import TrackingConfig
 from llsflow.tracking import Run, Tracking
+from tests.patience import PATIENCE_SECONDS
 
 
 def stored(tracking: Tracking, run: Run) -> Any:
@@ -92,10 +94,10 @@ def test_a_curve_arrives_whole_in_order_and_in_few_writes(tracking: Tracking) ->
 def test_points_are_written_without_a_flush(tracking: Tracking) -> None:
     run = tracking.open_run("run")
     run.log_metrics({"x": 1.0}, 1)
-    for _ in range(20_000):  # each look takes milliseconds: a deadline of a minute or so
-        if curve(tracking, run, "x"):
-            break
-    assert curve(tracking, run, "x") == [(1, 1.0)]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := curve(tracking, run, "x")):
+        assert time.monotonic() < deadline
+    assert found == [(1, 1.0)]
 
 
 def test_resume_goes_on_in_the_same_run_without_double_points(tracking: Tracking) -> None:
