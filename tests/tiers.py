@@ -16,6 +16,8 @@ SERVICES = (
     *("tools/test_sandbox.py", "tools/test_sandbox_ready.py", "tools/test_code_interpreter.py", "tools/test_inside.py"),
     *("tools/test_mcp_server.py", "training/test_devices.py", "steps/test_kinds.py", "steps/test_baseline.py"),
     *("steps/test_gate.py", "steps/test_opening.py", "steps/test_fields.py", "steps/test_code.py"),
+    *("steps/test_agents.py", "steps/test_answers.py", "steps/test_evaluate.py", "steps/test_pipeline.py"),
+    *("steps/test_ranking.py",),
 )
 """Folders and files whose tests start a service or processes, or record into MLflow: Prefect, a worker, the API's
 process, sandboxes, a browser, a wheel's environment."""
