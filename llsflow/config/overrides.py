@@ -8,9 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from llsflow.config.fields import kind_at, known_keys
 from llsflow.config.folders import Folders
 from llsflow.config.report import ABSENT, Place, Report, command_line, dotted
@@ -66,6 +63,9 @@ def advice(key: str, value: str) -> str:
 
 def _reads(text: str) -> Any:
     """Return the value that Hydra reads in an override; ABSENT: it reads none."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         return OverridesParser.create().parse_override(text).value()
     except HydraException:

@@ -105,4 +105,10 @@ def test_after_kill_9_the_steps_are_there_and_the_session_goes_on(script: Script
     assert cut["error"] == "the server was stopped in the middle of this turn"
     assert after["output_message"]["content"] == "a fine answer"
     told = [(message["role"], message["content"]) for message in script.sent[-1]["messages"]]
-    assert told == [("user", "6 * 7?"), ("assistant", None), ("tool", "42"), ("assistant", "[no answer]"), ("user", "hello")]
+    assert told == [
+        ("user", "6 * 7?"),
+        ("assistant", None),
+        ("tool", "42"),
+        ("assistant", "[no answer]"),
+        ("user", "hello"),
+    ]
