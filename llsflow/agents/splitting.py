@@ -27,8 +27,9 @@ def split(text: str, most_characters: int) -> list[str]:
     They end at a paragraph's end; where none is near, at a line's, a sentence's, a word's, and within a word at last.
     Headings begin a passage rather than end one. Nothing but blanks is lost. The time grows with the text's length.
     """
-    whole = text.strip()
-    if 0 < len(whole) <= most_characters < len(text.rstrip()):
+    text = text.rstrip()  # blanks at the end count for no passage
+    whole = text.lstrip()
+    if 0 < len(whole) <= most_characters < len(text):
         return [whole]  # its indentation has no room
     passages: list[str] = []
     at = 0

@@ -22,6 +22,7 @@ PIECES = st.sampled_from(
 
 @given(text=st.lists(PIECES | st.text(max_size=4), max_size=60).map("".join), most=st.integers(1, 40))
 @example(text=" " * 50 + "x", most=3)
+@example(text="Rome is old. a  ", most=14)
 @example(text=" 00000000000", most=11)
 @example(text="a\n\n\n \n# b\n\n# c\n\nd", most=5)
 def test_no_text_is_lost_and_no_passage_is_too_long(text: str, most: int) -> None:
