@@ -21,8 +21,9 @@ from typing import IO
 from llsflow.scorers.mathtext import MOST_CHARACTERS, is_word, number, plain, squeezed
 
 TIME_LIMIT_SECONDS = 3.0
-"""Longest work on one pair of answers."""
-_START_SECONDS = 120.0
+"""Most processor time for one pair of answers."""
+_WAIT_SECONDS = 120.0
+"""How long the process may take to start, or to be given its processor time on a busy machine."""
 _MEMORY_BYTES = 2 * 2**30
 
 
@@ -69,8 +70,8 @@ class Worker:
             try:
                 _stdin(process).write(json.dumps([time_limit_seconds, left, right]) + "\n")
                 _stdin(process).flush()
-                # the process ends itself at the limit; the second here is for a machine that is busy
-                answer = self._lines.get(timeout=time_limit_seconds + 1)
+                # the process ends itself at the limit
+                answer = self._lines.get(timeout=_WAIT_SECONDS)
             except (queue.Empty, OSError):
                 answer = ""
             if answer not in ("true", "false"):
@@ -101,7 +102,7 @@ class Worker:
         )
         threading.Thread(target=_read, args=(self._process.stdout, self._lines), daemon=True).start()
         with contextlib.suppress(queue.Empty):
-            if self._lines.get(timeout=_START_SECONDS) == "ready":
+            if self._lines.get(timeout=_WAIT_SECONDS) == "ready":
                 return self._process
         self._end()
         raise UndecidedError("math-verify could not be started: pip install math-verify")
