@@ -28,6 +28,7 @@ from llsflow.plan.compile import remember
 from llsflow.schema.plan import Plan, StepResult, StepState
 from llsflow.schema.scoring import AnswerCounts
 from llsflow.steps import STEPS, results
+from llsflow.steps.checkpoints import exported_checkpoint
 
 SAME_REQUEST_SECONDS = 1.0
 """A supervisor may send its signal to the process and to its group: that is one request, not two."""
@@ -96,7 +97,21 @@ def _show_results(done: dict[str, StepResult], console: Console) -> None:
     for name, title in (("export", "Model"), ("record", "Report")):
         if name in done:
             place = Path(done[name].folder) / ("model" if name == "export" else "report.html")
-            console.print(f"{title:<8}  {_short(place)}", highlight=False, soft_wrap=True)
+            note = _which_checkpoint(done) if name == "export" else ""
+            console.print(f"{title:<8}  {_short(place)}{note}", highlight=False, soft_wrap=True)
+
+
+def _which_checkpoint(done: dict[str, StepResult]) -> str:
+    """Return what there is to say of the exported checkpoint: it is not the last one, or not the best one."""
+    exported, best = done["export"].summary["checkpoint"], done["train"].summary["best"]
+    if exported["which"] == "best":
+        return f"  ({exported_checkpoint(exported)})"
+    if best is None or best["step"] == exported["step"]:
+        return ""
+    return (
+        f"  ({exported_checkpoint(exported)}; step {best['step']:,} had the least, {best['validation_loss']:.4g}: "
+        "recipe.export_checkpoint=best exports that one)"
+    )
 
 
 def _show_comparison(compared: dict[str, Any], console: Console) -> None:

@@ -22,7 +22,7 @@ from llsflow.scorers import outside_code
 from llsflow.steps import AGENTS, code_of, code_version, copies, results
 
 UNKEYED_RECIPE = (
-    *("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "export", "allow_overlap"),
+    *("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "export", "export_checkpoint", "allow_overlap"),
     *("samples_per_validation", "sample_max_tokens"),
 )
 """Fields of a recipe that do not change what is learned."""
@@ -312,10 +312,11 @@ class _Compiler:
         )
 
     def _export(self) -> Step:
-        assert self.experiment.recipe is not None  # noqa: S101 - asked only then
-        dtype = self.experiment.recipe.training_config.dtype or "fp32"
+        recipe = self.experiment.recipe
+        assert recipe is not None  # noqa: S101 - asked only then
+        dtype = recipe.training_config.dtype or "fp32"
         cost = estimate.of_export(self.cost, dtype)
-        settings = {"dtype": dtype, "export": self.experiment.recipe.export}
+        settings = {"dtype": dtype, "export": recipe.export, "export_checkpoint": recipe.export_checkpoint}
         return self._make("export", "export", settings, inputs={"train": "train"}, cost=cost)
 
     def _evaluate(self, label: str, model: FoundModel | None) -> Step:

@@ -130,10 +130,14 @@ def _bytes_at_rest(recipe: Recipe, held: int) -> float:
 
 
 def _copies_on_disk(recipe: Recipe, steps: int) -> int:
-    """Return how many numbers a parameter the checkpoints hold: its weight in each, two moments in the newest two."""
+    """Return how many numbers a parameter the checkpoints hold: its weight in each, two moments in the newest two.
+
+    Where there is a validation, the best checkpoint by it may be one more.
+    """
     made = math.ceil(steps / recipe.checkpoint_every_n_steps)
     kept = min(made, recipe.keep_checkpoints or made)
-    return kept + 2 * min(kept, RESUMABLE)
+    data = recipe.training_config.data_config
+    return kept + 2 * min(kept, RESUMABLE) + int(data is not None and data.validation_dataset_id is not None)
 
 
 def _activations(world: World, tokens: float) -> float:

@@ -165,6 +165,8 @@ class Recipe(Record):
     """The loss of preference optimisation; with kind: dpo, and only there."""
     export: Literal["merged", "adapter"] = "merged"
     """What a training of adapters ends with: a whole model with the adapters in its weights, or the adapters alone."""
+    export_checkpoint: Literal["last", "best"] = "last"
+    """Which checkpoint is exported, evaluated and registered: the last, or the one with the least validation loss."""
     lr_schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """The learning rate after warm-up: held, or brought to 0 at the last step."""
     gradient_clip_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -181,10 +183,11 @@ class Recipe(Record):
     """Rows of like length share a batch: no padding is computed, but batches are less alike to the whole, and
     where length tells what a row is about the model learns worse (quickstart: 0.92 instead of 1.00)."""
     checkpoint_every_n_steps: PositiveInt = 100
-    """Optimizer steps between checkpoints; a stopped run goes on from the last one."""
+    """Optimizer steps between checkpoints; a stopped run goes on from the last one. A validation with the least loss
+    so far makes one too."""
     keep_checkpoints: PositiveInt | None = 2
-    """How many of the newest checkpoints stay on disk; null: all. The newest two keep their optimizer, which going on
-    needs, the others their weights alone."""
+    """How many of the newest checkpoints stay on disk, beside the best by validation; null: all. The newest two keep
+    their optimizer, which going on needs, the others their weights alone."""
     checkpoint_dir: Text | None = None
     """Folder that gets a copy of the trained model once the run is recorded; it must be new, empty, or hold the copy
     of the same training."""
@@ -234,6 +237,13 @@ class Recipe(Record):
             )
         if self.kind == "sft" and self.alignment_config is not None:
             yield ("alignment_config",), "is for kind: dpo: remove it"
+        if data and self.export_checkpoint == "best" and data.validation_dataset_id is None:
+            yield (
+                ("export_checkpoint",),
+                "best is the checkpoint with the least validation loss, and nothing is validated: set "
+                "training_config.data_config.validation_dataset_id (with dataset.hold_out=0.05: "
+                "'<dataset_id>:held_out'), or export_checkpoint: last",
+            )
         if self.export == "adapter" and self.algorithm_config is None:
             yield ("export",), "adapter needs algorithm_config of type LoRA: take merged"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -42,3 +43,10 @@ def facts_of(checkpoint: Checkpoint) -> CheckpointFacts:
 def list_checkpoints(folder: Path) -> list[CheckpointFacts]:
     """Return the whole checkpoints of a training step's folder, the oldest first."""
     return [facts_of(checkpoint) for checkpoint in find(folder / FOLDER)]
+
+
+def exported_checkpoint(of: Mapping[str, Any]) -> str:
+    """Return in words which checkpoint was exported."""
+    named = "the last" if of["which"] == "last" else "the best by validation"
+    loss = "" if of["validation_loss"] is None else f", validation loss {of['validation_loss']:.4g}"
+    return f"{named}: step {of['step']:,} of {of['steps']:,}{loss}"

@@ -13,6 +13,7 @@ from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import StepResult
 from llsflow.schema.scoring import AnswerCounts
 from llsflow.steps import copies
+from llsflow.steps.checkpoints import exported_checkpoint
 from llsflow.steps.context import StepContext
 from llsflow.steps.evaluate import flat_metrics, headline
 from llsflow.tracking import Run, provenance
@@ -146,6 +147,8 @@ def _facts(experiment: Experiment, inputs: Mapping[str, StepResult]) -> dict[str
         facts["final training loss"] = trained["train_loss"]
         if trained["validation_loss"] is not None:
             facts["final validation loss"] = trained["validation_loss"]
+        if "export" in inputs:
+            facts["exported checkpoint"] = exported_checkpoint(inputs["export"].summary["checkpoint"])
         if accuracy := trained["validation"].get("reward_accuracy"):
             facts["held-out reward accuracy"] = f"{accuracy['first']:.3f} before, {accuracy['last']:.3f} after"
     if experiment.benchmark:

@@ -41,11 +41,19 @@ def run(context: StepContext) -> dict[str, Any]:
         stopping=context.plan_run.stopping,
     )
     result = fit(inputs, context.folder, hooks)
+    best = result.best
     speed = result.tokens / result.seconds if result.seconds else None
     if speed:
         remember(result.parameters, speed)
     return {
         "checkpoint": str(result.checkpoint.relative_to(context.folder)),
+        "best": {
+            "checkpoint": str(best.folder.relative_to(context.folder)),
+            "step": best.step,
+            "validation_loss": best.metrics["validation_loss"],
+        }
+        if best
+        else None,
         "steps": result.steps,
         "parameters": result.parameters,
         "learning": result.learning,

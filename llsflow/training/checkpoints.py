@@ -5,6 +5,7 @@ Importing this module is light: it is also how a finished training's checkpoints
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import zlib
@@ -123,8 +124,9 @@ def _checksum(path: Path) -> int:
 
 def best(found: list[Checkpoint]) -> Checkpoint | None:
     """Return the checkpoint with the least validation loss, the oldest of equals; None: none was validated."""
-    judged = [one for one in found if one.metrics.get("validation_loss") is not None]
-    return min(judged, key=lambda one: float(one.metrics["validation_loss"]), default=None)
+    losses = [(one.metrics.get("validation_loss"), one) for one in found]
+    judged = [(loss, one) for loss, one in losses if loss is not None and math.isfinite(loss)]
+    return min(judged, key=lambda pair: float(pair[0]))[1] if judged else None
 
 
 def prune(folder: Path, keep: int | None) -> None:

@@ -53,10 +53,11 @@ def fit(inputs: FitInputs, folder: Path, hooks: FitHooks) -> FitResult:
     _refuse_impossible(inputs)
     with together(inputs, folder) as device:
         module, loop, begun = train_as(device, inputs, folder, hooks)
-    newest = checkpoints.find(folder / "checkpoints")[-1]
+    found = checkpoints.find(folder / "checkpoints")
     parameters, learning = parameters_of(module.model)
     return FitResult(
-        checkpoint=newest.folder,
+        checkpoint=found[-1].folder,
+        best=checkpoints.best(found),
         steps=module.done,
         epochs=inputs.recipe.training_config.n_epochs,
         tokens=loop.tokens,

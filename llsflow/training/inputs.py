@@ -63,6 +63,8 @@ class FitResult:
 
     checkpoint: Path
     """The last checkpoint: a Hugging Face folder."""
+    best: Checkpoint | None
+    """The one with the least validation loss; None: nothing was validated."""
     steps: int
     epochs: int
     tokens: int

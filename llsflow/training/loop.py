@@ -49,6 +49,8 @@ class Loop(Callback):
         self.tokens = 0
         self.seconds = 0.0
         self.stopped = False
+        # kept in the checkpoints and not read of the curves, as all devices need it
+        self.least_validation_loss = float(state["least_validation_loss"]) if state else math.inf
         self._began = 0.0
         self._on_sigterm = signal.getsignal(signal.SIGTERM)
 
@@ -84,10 +86,12 @@ class Loop(Callback):
         step, last = pl_module.done, pl_module.done == len(self.plan.steps)
         if step % self.recipe.log_every_n_steps == 0 or last:
             self._log(step)
+        best = False
         if self.inputs.validation is not None and (last or self._validation_due(step)):
-            self._validate(trainer, pl_module, step)
+            loss = self._validate(trainer, pl_module, step)
+            best, self.least_validation_loss = loss < self.least_validation_loss, min(loss, self.least_validation_loss)
         self.stopped = not last and pl_module.stop
-        if last or self.stopped or step % self.recipe.checkpoint_every_n_steps == 0:
+        if last or self.stopped or best or step % self.recipe.checkpoint_every_n_steps == 0:
             self._save(trainer, pl_module, step)
         if self.stopped:
             trainer.should_stop = True
@@ -116,7 +120,8 @@ class Loop(Callback):
         self.curves.add(metrics, step)
         self.hooks.log(metrics, step)
 
-    def _validate(self, trainer: Trainer, module: StepModule, step: int) -> None:
+    def _validate(self, trainer: Trainer, module: StepModule, step: int) -> float:
+        """Measure, tell and return the validation loss, which is the same on all devices."""
         examples, config = self.inputs.validation, self.recipe.training_config
         assert examples is not None  # noqa: S101 - asked by the caller
         assert config.data_config is not None  # noqa: S101 - cross_checks refused it
@@ -138,6 +143,7 @@ class Loop(Callback):
                 )
             self.hooks.on_samples(samples, step)
         self.window_began += time.perf_counter() - began
+        return means["loss"]
 
     def _save(self, trainer: Trainer, module: StepModule, step: int) -> None:
         random = _random_states(trainer.world_size)
@@ -150,7 +156,12 @@ class Loop(Callback):
             self.checkpoints,
             step,
             lambda folder: write_weights(module.model, self.inputs, folder, weights),
-            {"step": step, "optimizer": optimizer, "random": random},
+            {
+                "step": step,
+                "optimizer": optimizer,
+                "random": random,
+                "least_validation_loss": self.least_validation_loss,
+            },
             {"epoch": epoch, "metrics": self._metrics_at(step, epoch)},
         )
         checkpoints.prune(self.checkpoints, self.recipe.keep_checkpoints)

@@ -143,6 +143,7 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
         ("recipe.kind=dpo", "dpo needs alignment_config"),
         ("+recipe.alignment_config.beta=0.1", "is for kind: dpo"),
         ("recipe.export=adapter", "adapter needs algorithm_config of type LoRA"),
+        ("+recipe.export_checkpoint=best", "set training_config.data_config.validation_dataset_id (with"),
         ("seed=${nope}", "refers to 'nope', which is not there"),
         ("seed=${sed}", "did you mean 'seed'?"),
         ("description=${description}", "refers to itself"),

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from llsflow.config import load_experiment
 from llsflow.errors import DataError
@@ -98,6 +100,35 @@ def test_both_exports_answer_alike(small: list[str]) -> None:
         return [json.loads(line)["generated"] for line in lines]
 
     assert answers("merged") == answers("adapter")
+
+
+def test_the_best_checkpoint_is_exported_on_request_without_training_again(small: list[str]) -> None:
+    """A learning rate that ruins the model: the first validation is the best."""
+    ruined = [
+        *small,
+        "dataset.hold_out=0.1",
+        "recipe.training_config.data_config.validation_dataset_id=iso_dates:held_out",
+        "+recipe.validate_every_n_steps=1",
+        "recipe.lr_schedule=constant",
+        "recipe.training_config.optimizer_config.lr=0.5",
+    ]
+    last = run(load_experiment("quickstart", ruined), Log())[1]
+    trained = last["train"].summary
+    assert last["export"].summary["checkpoint"]["step"] == trained["steps"] > trained["best"]["step"]
+    log = Log()
+    best = run(load_experiment("quickstart", [*ruined, "+recipe.export_checkpoint=best"]), log)[1]
+    assert ("skipped", "train") in log.events
+    assert best["export"].summary["checkpoint"] == {
+        "which": "best",
+        "step": trained["best"]["step"],
+        "steps": trained["steps"],
+        "validation_loss": trained["best"]["validation_loss"],
+    }
+    weights = load_file(Path(best["train"].folder) / trained["best"]["checkpoint"] / "model.safetensors")
+    exported = load_file(Path(best["export"].folder) / "model" / "model.safetensors")
+    assert all(torch.equal(exported[name], value.to(exported[name].dtype)) for name, value in weights.items())
+    report = (Path(best["record"].folder) / "report.html").read_text("utf-8")
+    assert f"the best by validation: step {trained['best']['step']} of {trained['steps']}" in report
 
 
 def test_packed_rows_train_through_the_steps(small: list[str]) -> None:

@@ -197,6 +197,36 @@ def test_the_best_checkpoint_stays_and_is_marked(tiny_folder: Path, tmp_path: Pa
     assert (folder / checkpoints.BEST).resolve() == folder / f"step-{best:08d}"
 
 
+def test_a_validation_that_is_the_best_so_far_makes_a_checkpoint(tiny_folder: Path, tmp_path: Path) -> None:
+    """Whatever checkpoint_every_n_steps, and with a stop between: a later validation that is worse makes none."""
+    used = recipe(
+        keep_checkpoints=None,
+        checkpoint_every_n_steps=100,
+        validate_every_n_steps=2,
+        lr_schedule="constant",
+        optimizer={"lr": 0.5, "num_warmup_steps": 12},
+    )
+    validation = ExampleTable(rows(9, 1))
+    result = run(tmp_path / "one", tiny_folder, used, validation=validation)
+    points = [(step, loss) for step, loss in result.curves["val/loss"] if step]
+    bettered = [step for at, (step, loss) in enumerate(points) if all(loss < before for _, before in points[:at])]
+    assert 12 not in bettered
+    found = checkpoints.find(tmp_path / "one" / "checkpoints")
+    assert [checkpoint.step for checkpoint in found] == [*bettered, 12]
+    assert result.best is not None
+    assert result.best.step == bettered[-1]
+
+    hooks = FitHooks(stopping=stop_after(bettered[-1] + 1))
+    with pytest.raises(Stopped):
+        run(tmp_path / "two", tiny_folder, used, hooks, validation=validation)
+    again = run(tmp_path / "two", tiny_folder, used, validation=validation)
+    assert again.best is not None
+    assert again.best.step == bettered[-1]
+    stopped_at = {bettered[-1] + 1}
+    steps = {checkpoint.step for checkpoint in checkpoints.find(tmp_path / "two" / "checkpoints")}
+    assert steps - stopped_at == {*bettered, 12} - stopped_at
+
+
 def test_only_the_newest_checkpoints_stay(tiny_folder: Path, tmp_path: Path) -> None:
     run(tmp_path, tiny_folder, recipe(checkpoint_every_n_steps=1, keep_checkpoints=2))
     assert [checkpoint.step for checkpoint in checkpoints.find(tmp_path / "checkpoints")] == [11, 12]
