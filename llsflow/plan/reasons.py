@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from llsflow.schema.plan import Step, StepState
-from llsflow.steps import results
+from llsflow.schema.plan import Step, StepResult, StepState
+from llsflow.steps import results, versions_of
 
 
 def judge(step: Step, before: list[Step], previous: dict[str, Step]) -> Step:
     """Return the step with what will happen to it, and why."""
-    if results.finished(step) is not None:
-        return step.model_copy(update={"state": StepState.SKIP, "reason": "up to date"})
+    if (done := results.finished(step)) is not None:
+        return step.model_copy(update={"state": StepState.SKIP, "reason": "up to date" + _other_libraries(done)})
     if where := results.begun(step):
         return step.model_copy(update={"state": StepState.RESUME, "reason": where})
     running = {other.name for other in before if other.state is not StepState.SKIP}
     return step.model_copy(update={"state": StepState.RUN, "reason": _why(step, running, previous.get(step.name))})
+
+
+def _other_libraries(done: StepResult) -> str:
+    here = versions_of(done.kind)
+    others = [
+        f"{name} {before} (here {here.get(name, 'none')})"
+        for name, before in done.libraries.items()
+        if before != here.get(name)
+    ]
+    return f"; made with {', '.join(others)}" if others else ""
 
 
 def _why(step: Step, running: set[str], old: Step | None) -> str:

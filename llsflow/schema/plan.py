@@ -73,6 +73,8 @@ class StepResult(Record):
     """Absolute path of the step's output folder."""
     files: dict[str, str] = {}
     """Relative path -> sha256 (hex) of the content, checked before the result is used again."""
+    libraries: dict[str, str] = {}
+    """Versions of the libraries that decided its numbers; they are told, and no part of the key."""
     open: bool = False
     """Something may still come: rows that an endpoint did not answer are asked again by the next run."""
     summary: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from llsflow import home
 from llsflow.errors import Stopped
 from llsflow.schema.plan import Step, StepResult
-from llsflow.steps import STEPS, results
+from llsflow.steps import STEPS, results, versions_of
 from llsflow.steps.context import PlanRun, StepContext
 from llsflow.tracking import Run
 
@@ -62,6 +62,7 @@ def _run(step: Step, plan_run: PlanRun, done: Mapping[str, StepResult]) -> StepR
         summary=summary,
         run_id=run.id,
         seconds=round(time.perf_counter() - began, 3),
+        libraries=versions_of(step.kind),
         open=bool(summary.get("unanswered")) or any(given.open for given in inputs.values()),
     )
     result = results.commit(step, result)

@@ -14,7 +14,7 @@ from llsflow.errors import DataError
 from llsflow.plan import compile_plan
 from llsflow.plan.compile import remember
 from llsflow.schema.plan import Plan, StepResult, StepState
-from llsflow.steps import results
+from llsflow.steps import results, versions_of
 
 Compile = Callable[..., Plan]
 
@@ -121,6 +121,18 @@ def test_reasons(compiled: Compile) -> None:
     assert reasons["train"] == "changed: recipe.training_config.optimizer_config.lr 0.003 -> 0.001"
     assert reasons["export"] == "depends on train"
     assert reasons["compare"] == "depends on evaluate-tuned"
+
+
+def test_a_result_of_other_libraries_stays_and_says_so(compiled: Compile) -> None:
+    plan = compiled()
+    finish(plan, *ALL)
+    file = results.final_folder(plan.step("train")) / results.RESULT
+    kept = json.loads(file.read_text("utf-8"))
+    here = versions_of("train")
+    file.write_text(json.dumps({**kept, "libraries": {**here, "torch": "1.0.0"}}), "utf-8")
+    train = compiled().step("train")
+    assert (train.state, train.reason) == (StepState.SKIP, f"up to date; made with torch 1.0.0 (here {here['torch']})")
+    assert compiled().step("export").reason == "up to date"
 
 
 def test_output_that_was_damaged_is_made_again(compiled: Compile) -> None:
