@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -69,6 +70,14 @@ def answers(row: Mapping[str, Any]) -> tuple[str, str] | None:
     if expected is None or generated is None:
         return None
     return as_text(expected), as_text(generated)
+
+
+def composed(text: str) -> str:
+    """Return a text with its letters and accents in composed form (NFC, Unicode Standard Annex #15).
+
+    Texts that look the same then are the same: the tokenizers of many models write no other form, whatever they read.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def unscored(reason: str, **columns: Any) -> dict[str, Any]:

@@ -6,7 +6,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, as_text, generated_text, json_column, unscored
+from llsflow.scorers.base import (
+    EXPECTED,
+    Params,
+    Scorer,
+    ScoreRow,
+    as_text,
+    composed,
+    generated_text,
+    json_column,
+    unscored,
+)
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 """Punctuation, in the order in which it is taken out."""
@@ -54,9 +64,10 @@ class DocVqa(Scorer):
     """1.0 when the generated answer, both normalised, is one of the accepted answers; else 0.0.
 
     `expected_answer` is a JSON list of accepted answers (a list itself counts as well). Normalising, in this order:
-    punctuation goes (a mark between two words becomes a space, unless the text has a blank beside that mark or a comma
-    within a number), full stops go unless a digit follows, letters become small, number words up to ten become
-    digits, "a, an, the, to, in, from, by" are dropped, and contractions get their apostrophe back.
+    letters and accents are composed (NFC), punctuation goes (a mark between two words becomes a space, unless the text
+    has a blank beside that mark or a comma within a number), full stops go unless a digit follows, letters become
+    small, number words up to ten become digits, "a, an, the, to, in, from, by" are dropped, and contractions get their
+    apostrophe back.
 
     Source: Antol et al. 2015 (VQA, arXiv:1505.00468), the answer processing of its evaluation code, with the further
     dropped words that the Llama Stack has.
@@ -82,6 +93,7 @@ def _score(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def normalise(text: str) -> str:
     """Return an answer as it is compared."""
+    text = composed(text)
     for mark in MARKS:
         loose = f"{mark} " in text or f" {mark}" in text or _COMMA_IN_NUMBER.search(text)
         text = _FULL_STOP.sub("", text.replace(mark, "" if loose else " "))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, unscored
+from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, composed, unscored
 
 
 class Equality(Scorer):
-    """1.0 when the generated answer is the expected answer, character for character; else 0.0."""
+    """1.0 when the generated answer is the expected answer, both in composed form (NFC); else 0.0."""
 
     id = "basic::equality"
 
@@ -22,4 +22,4 @@ def _score(row: Mapping[str, Any]) -> dict[str, Any]:
     pair = answers(row)
     if pair is None:
         return unscored(NO_ANSWER)
-    return {"score": 1.0 if pair[0] == pair[1] else 0.0}
+    return {"score": 1.0 if composed(pair[0]) == composed(pair[1]) else 0.0}

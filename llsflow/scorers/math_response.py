@@ -12,15 +12,22 @@ from llsflow.scorers.parsing import Parser, RegexScorer, RegexTimeoutError
 _BOXED = r"\\boxed\s*\{(?P<answer>(?:[^{}]++|\{(?&answer)\})*+)\}"
 # between the words and the box: "is", a colon, emphasis of Markdown, and what opens a formula
 FINAL_ANSWER = r"(?s:.*)(?i:final\s+answer)(?:\s|\*|_|:|\$|\\[(\[]|(?i:\bis\b)|(?i:\bthe\b))*" + _BOXED
-_ANY_BOX = r"(?s:.*)" + _BOXED
+ANY_BOX = r"(?s:.*)" + _BOXED
+# up to the end of the line or of the sentence; a decimal point ends none, and a box that is cut off is no answer
+STATED = (
+    r"(?s:.*)(?i:final\s+answer|\banswer\s+is|\banswer\s*[*_]*:)(?:\s|[*_:]|(?i:\bis\b))*"
+    r"(?P<answer>(?![^\n]*\\boxed)\S[^\n]*?)[*_]*\.?[*_]*(?=\s*(?:\n|$)|(?<=\.)[*_]*\s)"
+)
 
 
 class MathResponse(RegexScorer):
     r"""1.0 when the generated final answer equals the expected one in value; else 0.0.
 
-    Reads `final answer is: $\boxed{…}$`, the last one in the text. LaTeX, fractions, decimals, roots, tuples, sets,
-    matrices and intervals are compared by value: `\frac{1}{2}` is `0.5`. The expected answer may be the bare value or a
-    worked solution that ends in a box. `parsed_answer` is what was read, null when nothing was.
+    Reads the last `final answer is: $\boxed{…}$` of the text; without one its last `\boxed{…}`; without a box what
+    follows the last "final answer", "answer is" or "answer:", up to the end of the line or sentence. LaTeX, fractions,
+    decimals, roots, tuples, sets, matrices and intervals are compared by value: `\frac{1}{2}` is `0.5`. The expected
+    answer may be the bare value or a worked solution that ends in a box. `parsed_answer` is what was read, null when
+    nothing was.
 
     Source: Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858) for the form of the final answer; math-verify
     (github.com/huggingface/Math-Verify) for the values.
@@ -28,14 +35,14 @@ class MathResponse(RegexScorer):
 
     id = "basic::regex_parser_math_response"
     library = "math-verify"
-    default_regexes = (FINAL_ANSWER,)
+    default_regexes = (FINAL_ANSWER, ANY_BOX, STATED)
 
     def prepare(self, params: Params | None = None) -> ScoreRow:
         """Return the function that scores one row."""
         from llsflow.scorers.equivalence import UndecidedError, equivalent
 
         parse = Parser(self.regexes(params))
-        parse_expected = Parser((*self.regexes(params), _ANY_BOX))
+        parse_expected = Parser((*self.regexes(params), ANY_BOX))
 
         def score(row: Mapping[str, Any]) -> dict[str, Any]:
             pair = answers(row)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from llsflow.scorers.base import composed
+
 _SPACES = re.compile(r"(?<!\\)\\(?:[,;:!> ]|quad\b|qquad\b|thinspace\b|hspace\*?\{[^{}]*\})|~")
 _NOTHING = re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])")
 _WORDS = r"\\(?:text|mathrm|textrm|mbox|operatorname|textbf|mathbf)"
@@ -36,7 +38,7 @@ def plain(text: str) -> str:
 
     Source: the normalisation of Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858, appendix); the rules are our own.
     """
-    text = _NOTHING.sub("", _SPACES.sub(" ", text)).strip().strip("$").strip().rstrip(".").strip()
+    text = _NOTHING.sub("", _SPACES.sub(" ", composed(text))).strip().strip("$").strip().rstrip(".").strip()
     for pattern, replacement in _REPLACE:
         text = pattern.sub(replacement, text)
     text = _PLAIN_UNIT.sub("", _UNIT.sub("", text))

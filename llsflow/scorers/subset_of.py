@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, unscored
+from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, composed, unscored
 
 
 class SubsetOf(Scorer):
-    """1.0 when the expected answer stands somewhere in the generated answer; else 0.0."""
+    """1.0 when the expected answer stands somewhere in the generated answer, both in composed form (NFC); else 0.0."""
 
     id = "basic::subset_of"
 
@@ -22,4 +22,4 @@ def _score(row: Mapping[str, Any]) -> dict[str, Any]:
     pair = answers(row)
     if pair is None:
         return unscored(NO_ANSWER)
-    return {"score": 1.0 if pair[0] in pair[1] else 0.0}
+    return {"score": 1.0 if composed(pair[0]) in composed(pair[1]) else 0.0}

@@ -31,9 +31,19 @@ def score(expected: Any, generated: str) -> dict[str, Any]:
         (r"Final Answer is: \boxed{ 5 }", "5"),
         ("final answer is: $\\boxed{4}$\nNo: the final answer is: $\\boxed{5}$", "5"),
         (r"final answer is: $\boxed{\frac{1}{\sqrt{2}}}$", r"\frac{1}{\sqrt{2}}"),
-        (r"\boxed{5}", None),
-        ("the final answer is 5", None),
+        (r"\boxed{5}", "5"),
+        (r"First $\boxed{4}$. Then $x = \boxed{5}$, which was asked for.", "5"),
+        (r"The final answer is: $\boxed{5}$. Indeed \boxed{4} would be too few.", "5"),
+        ("the final answer is 5", "5"),
+        ("The final answer is 5. I hope it is correct.", "5"),
+        ("**Final answer:** 5.", "5"),
+        ("**Final Answer**\n\n5", "5"),
+        ("**The answer is 5.**", "5"),
+        (r"The answer is $5.0$. It is small.", "$5.0$"),
+        ("Answer: 4\nNo. Answer: 5 apples", "5 apples"),
         (r"final answer is: $\boxed{5", None),
+        ("I do not know.", None),
+        ("5", None),
         (r"The final answer is: \(\boxed{5}\)", "5"),
         (r"The final answer is: \[\boxed{5}\]", "5"),
         ("The final answer is:\n\n\\[\n\\boxed{5}\n\\]", "5"),
@@ -42,10 +52,10 @@ def score(expected: Any, generated: str) -> dict[str, Any]:
         (r"### Final Answer\n".replace("\\n", "\n") + r"$\boxed{5}$", "5"),
     ],
 )
-def test_the_last_boxed_final_answer_is_read(generated: str, answer: str | None) -> None:
+def test_the_last_final_answer_is_read(generated: str, answer: str | None) -> None:
     result = score("5", generated)
     assert result["parsed_answer"] == answer
-    assert result["score"] == float(answer == "5")
+    assert result["score"] == float(answer is not None)
 
 
 @pytest.mark.parametrize("expected", ["0.5", 0.5, r"\frac{1}{2}", r"so $x = \boxed{\frac12}$.", "$1/2$"])

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llsflow.scorers.base import composed
 from llsflow.scorers.bfcl.calls import Call
 from llsflow.scorers.bfcl.literals import Source, UnknownValueError, value_of
 
@@ -200,5 +201,5 @@ def _equal_records(given: Mapping[str, Any], accepted: Mapping[str, Any]) -> boo
 
 
 def standard(text: str) -> str:
-    """Return a text without blanks, capitals and the marks , . / - _ * ^ and with one kind of quotes."""
-    return re.sub(r"[ ,./\-_*^]", "", text).lower().replace("'", '"')
+    """Return a text in composed form, without blanks, capitals and the marks , . / - _ * ^; with one kind of quotes."""
+    return re.sub(r"[ ,./\-_*^]", "", composed(text)).lower().replace("'", '"')
