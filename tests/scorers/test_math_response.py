@@ -55,7 +55,7 @@ def score(expected: Any, generated: str) -> dict[str, Any]:
 def test_the_last_final_answer_is_read(generated: str, answer: str | None) -> None:
     result = score("5", generated)
     assert result["parsed_answer"] == answer
-    assert result["score"] == float(answer is not None)
+    assert result["score"] == float(answer in ("5", "5 apples", "$5.0$"))
 
 
 @pytest.mark.parametrize("expected", ["0.5", 0.5, r"\frac{1}{2}", r"so $x = \boxed{\frac12}$.", "$1/2$"])
