@@ -15,6 +15,7 @@ import pytest
 
 from llsflow.cli import main
 from llsflow.config import load_deployments, load_server
+from tests.templates import TEMPLATES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
@@ -100,3 +101,12 @@ def test_every_make_command_of_a_page_is_a_target() -> None:
 def test_the_layers_are_those_of_the_contract() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     assert "```\n" + "\n".join(contracts[0]["layers"]) + "\n```\n" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_table_of_templates_names_those_that_are_proved() -> None:
+    table = (ROOT / "docs" / "data.md").read_text("utf-8").partition("### Templates that are proved")[2]
+    rows = [line.split("|")[1:5] for line in table.splitlines() if line.startswith("| `")]
+    named = [
+        (name.strip(" `"), tools.strip() == "yes", reasoning.strip() == "yes") for name, _, tools, reasoning in rows
+    ]
+    assert named == [(one.name, one.tools, one.reasoning) for one in TEMPLATES]
