@@ -24,6 +24,8 @@ class Answer:
     text: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    reasoning: str = ""
+    """Sent apart, before the text, where it is not empty."""
     finish: str = "stop"
     calls: Sequence[tuple[str, str]] = ()
     """Names and arguments of functions that are called."""
@@ -115,6 +117,7 @@ def scripted(say: Say) -> Iterator[Scripted]:
 def _pieces(said: Answer) -> list[dict[str, Any]]:
     """Return the chunks of a streamed completion: words, calls in two parts each, the end, and the count."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+    deltas += [{"reasoning_content": said.reasoning}] if said.reasoning else []
     deltas += [{"content": part} for part in re.findall(r"\S+\s*|\s+", said.text)]
     for index, (name, arguments) in enumerate(said.calls):
         begin = {

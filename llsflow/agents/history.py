@@ -123,7 +123,7 @@ class _Messages:
                 self._answer(message.call_id, message.content)
         for step in steps_of(turn):
             if isinstance(step, InferenceStep):
-                self._said(step.model_response)
+                self._said(step.model_response, None if self.sending.is_strict else step.reasoning_content)
             elif isinstance(step, ToolExecutionStep):
                 for response in step.tool_responses:
                     self._answered(response.call_id, response.content)
@@ -140,19 +140,23 @@ class _Messages:
     def _add(self, message: Wire) -> None:
         self.found.append(message)
 
-    def _said(self, message: CompletionMessage) -> None:
+    def _said(self, message: CompletionMessage, reasoning: str | None) -> None:
+        """Write what the model said; our engine's chat template decides itself which reasoning it writes again."""
+        thought = {} if reasoning is None else {"reasoning_content": reasoning}
         text, calls = text_of(message.content), message.tool_calls or []
         is_empty = not text.strip() if self.sending.is_strict else not text
         if not calls:
-            self._add({"role": "assistant", "content": NO_ANSWER if is_empty and self.sending.is_strict else text})
+            said = NO_ANSWER if is_empty and self.sending.is_strict else text
+            self._add({"role": "assistant", "content": said, **thought})
             return
         written = [self._written(call) for call in calls]
         self._open += zip(calls, (call.call_id for call in written), strict=True)
         if self.sending.form is not None:
-            self._add({"role": "assistant", "content": text or write_calls(written, self.sending.form)})
+            self._add({"role": "assistant", "content": text or write_calls(written, self.sending.form), **thought})
             return
         content = None if is_empty else text
-        self._add({"role": "assistant", "content": content, "tool_calls": [_call(call) for call in written]})
+        calling = [_call(call) for call in written]
+        self._add({"role": "assistant", "content": content, "tool_calls": calling, **thought})
 
     def _written(self, call: ToolCall) -> ToolCall:
         """Return a call as it is sent: with an id of its own, a name that is taken, and JSON as arguments."""

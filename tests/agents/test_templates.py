@@ -16,21 +16,31 @@ from llsflow.schema.agents import AgentConfig, CreateAgentTurnRequest, ResumeAge
 from llsflow.schema.models import ModelConfig
 from llsflow.store import Store
 from tests.data.test_learned import applied
-from tests.scripted import Answer, Scripted, scripted
+from tests.scripted import Answer, scripted
 from tests.templates import TEMPLATES, Structure, tokenizer_of
 from tests.templates.rows import row
 
 PLAIN = [structure for structure in TEMPLATES if not structure.thoughts_opened]
 
 
-@pytest.mark.parametrize("structure", PLAIN, ids=lambda structure: structure.name)
-def test_an_agents_history_is_what_transformers_writes(structure: Structure, llsflow_home: Path) -> None:
+@pytest.mark.parametrize(
+    ("structure", "is_own"),
+    [(one, is_own) for one in PLAIN for is_own in ((False, True) if one.reasoning else (False,))],
+    ids=lambda value: value.name if isinstance(value, Structure) else "engine" if value else "endpoint",
+)
+def test_an_agents_history_is_what_transformers_writes(
+    structure: Structure, is_own: bool, llsflow_home: Path, tmp_path: Path
+) -> None:
+    """The engine is told the reasoning of earlier answers too: the chat template decides which of it is written."""
     tokenizer = tokenizer_of(structure)
+    tokenizer.save_pretrained(tmp_path)
     for seed in range(4):
-        asked = row(structure, seed, reasoning=False)
+        asked = row(structure, seed, reasoning=is_own)
         answers = [turn for turn in asked["messages"] if turn["role"] == "assistant"]
         with scripted(lambda _, number, said=answers: _said(said[number])) as script:  # type: ignore[misc]
-            asyncio.run(_talk(asked, script))
+            endpoint = {"endpoint": {"base_url": script.url, "model": "m"}}
+            model = {"model_id": "m", **({"path": str(tmp_path)} if is_own else endpoint)}
+            asyncio.run(_talk(asked, ModelConfig.model_validate(model), script.url.removesuffix("/v1")))
         places = [place for place, turn in enumerate(asked["messages"]) if turn["role"] == "assistant"]
         assert len(script.sent) == len(places)
         for place, body in zip(places, script.sent, strict=True):
@@ -44,15 +54,14 @@ def _said(turn: dict[str, Any]) -> Answer:
     calls = turn.get("tool_calls", ())
     return Answer(
         turn.get("content", ""),
+        reasoning=turn.get("reasoning_content", ""),
         calls=[(call["function"]["name"], json.dumps(call["function"]["arguments"])) for call in calls],
         ids=[call["id"] for call in calls],
     )
 
 
-async def _talk(asked: dict[str, Any], script: Scripted) -> None:
+async def _talk(asked: dict[str, Any], model: ModelConfig, engine_url: str) -> None:
     """Have an agent go through the conversation: instructions, tools, the user's turns and the tools' answers."""
-    endpoint = {"base_url": script.url, "model": "m"}
-    model = ModelConfig.model_validate({"model_id": "m", "endpoint": endpoint})
     messages = list(asked["messages"])
     instructions = messages.pop(0)["content"] if messages[0]["role"] == "system" else ""
     tools = [
@@ -61,7 +70,7 @@ async def _talk(asked: dict[str, Any], script: Scripted) -> None:
     ]
     config = AgentConfig.model_validate({"model": "m", "instructions": instructions, "client_tools": tools})
     with Store.open() as store:
-        agents = AgentsService(store, lambda _: model, str)
+        agents = AgentsService(store, lambda _: model, lambda: engine_url)
         agent_id = await agents.create(config)
         session_id = agents.begin_session(agent_id, "s")
         while messages:

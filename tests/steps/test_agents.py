@@ -102,6 +102,26 @@ def test_a_row_that_cannot_be_answered_does_not_sink_the_others(tmp_path: Path) 
     assert "too hard" in generations[2]["error"]
 
 
+def test_a_stream_that_was_cut_off_is_asked_again_and_reasoning_is_kept_apart(tmp_path: Path) -> None:
+    """Without finish_reason and [DONE] nobody knows what is missing."""
+    begun = b'data: {"choices": [{"index": 0, "delta": {"content": "1"}, "finish_reason": null}]}\n\n'
+    thought = {"index": 0, "delta": {"reasoning_content": "hm"}, "finish_reason": None}
+    ended = {"index": 0, "delta": {"content": "16"}, "finish_reason": "stop"}
+    whole = b"".join(f"data: {json.dumps({'choices': [one]})}\n\n".encode() for one in (thought, ended))
+
+    def say(_: dict[str, Any], number: int) -> Any:
+        return Answer(events=begun if number == 0 else whole + b"data: [DONE]\n\n")
+
+    with scripted(say) as script:
+        words = overrides(tmp_path, script, [{"question": "4 * 4?", "answer": "16"}], toolgroups=[])
+        words[2] = "model.endpoint.retries=1"
+        folder = Path(evaluate(words, Counting()).folder)
+    (generation,) = json.loads((folder / "response.json").read_text())["generations"]
+    assert len(script.sent) == 2
+    assert generation["generated_answer"] == "16"
+    assert [step["reasoning_content"] for step in generation["steps"]] == ["hm"]
+
+
 def test_an_endpoint_that_is_gone_fails_the_step(tmp_path: Path) -> None:
     with scripted(lambda *_: Answer("down", status=500)) as script, pytest.raises(UnavailableError, match="down"):
         evaluate(overrides(tmp_path, script), Counting())
