@@ -65,8 +65,11 @@ def row_format(row: Row, purpose: DatasetPurpose) -> RowFormat:
 
 
 def _reading(row: Row, formats: tuple[RowFormat, ...]) -> RowFormat | None:
-    present = frozenset(column for column, value in row.items() if value is not None)
-    return next((known for known in formats if known.fits(present)), None)
+    present = frozenset([column for column, value in row.items() if value is not None])
+    for known in formats:
+        if known.fits(present):
+            return known
+    return None
 
 
 def unread_columns(row: Row, known: RowFormat) -> list[str]:

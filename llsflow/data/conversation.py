@@ -60,7 +60,7 @@ ANSWERS = frozenset({"answer", "expected_answer", "completion", "chosen", "rejec
 """Columns that hold an answer: a row with one of them is read by a format that reads it, or by none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """Messages, and what else a chat template is given to write them."""
 
@@ -78,7 +78,7 @@ class Conversation:
 
     def after(self, before: Sequence[Message]) -> Conversation:
         """Return the conversation after other messages."""
-        return dataclasses.replace(self, messages=[*before, *self.messages])
+        return dataclasses.replace(self, messages=[*before, *self.messages]) if before else self
 
     @property
     def characters(self) -> int:

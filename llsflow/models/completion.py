@@ -86,8 +86,10 @@ class Said:
         """
         if not self._begun:
             raise BrokenOffError("the endpoint sent an answer without a choice of the index 0")
-        self.text += _readable(self._half)
-        self.calls = self._calls.all(self.names, self.taken)
+        if self._half:
+            self.text += _readable(self._half)
+        if self._calls:
+            self.calls = self._calls.all(self.names, self.taken)
 
     def _choice(self, choice: Mapping[str, Any]) -> tuple[str, str]:
         self._begun = True
@@ -98,7 +100,7 @@ class Said:
         self.reasoning += thought or _reasoning(message)
         text = self._whole_characters(text or str(message.get("refusal") or ""))
         self.text += text
-        of_calls = self._calls.take(message.get("tool_calls"))
+        of_calls = self._calls.take(called) if (called := message.get("tool_calls")) else ""
         if older := message.get("function_call"):
             of_calls += self._calls.take([{"function": older}])
         return text, of_calls

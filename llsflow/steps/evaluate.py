@@ -87,6 +87,8 @@ def _further_scores(
     context: StepContext, benchmark: ExperimentBenchmark, rows: Sequence[Row], made: Sequence[Generation]
 ) -> Iterator[dict[str, ScoringResult]]:
     """Yield the scores of each time after the first that the rows were answered."""
+    if len(made) == len(rows):
+        return
     asked = questions(rows, benchmark.scoring_functions)
     params = benchmark.benchmark_config.scoring_params
     for start in range(len(rows), len(made), len(rows)):

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +21,8 @@ class Keeper:
 
     def add(self, index: int, generation: Generation) -> None:
         """Keep the generation of row `index`."""
-        self.file.write(json.dumps({"index": index, **asdict(generation)}).encode() + b"\n")
+        # not `asdict`, which copies every step of an agent too
+        self.file.write(json.dumps({"index": index, **vars(generation)}).encode() + b"\n")
         self.file.flush()
 
 

@@ -134,11 +134,13 @@ async def by_httpx(url: str, rows: int, at_once: int) -> float:
 def llsflow(url: str, rows: int, at_once: int) -> float:
     """Return the seconds of the evaluation step, from its first request to its recorded result."""
     from llsflow.config import load_experiment
+    from llsflow.garbage import look_seldom
     from llsflow.plan import compile_plan
     from llsflow.steps.context import Origin
     from llsflow.steps.execute import execute
     from llsflow.steps.opening import open_plan_run
 
+    look_seldom()  # as `llsflow run` does: where a look falls is chance, and it costs as much as 300 rows
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "rows.jsonl")
         data.write_text("".join(json.dumps({"question": f"q{n}", "answer": "yes"}) + "\n" for n in range(rows)))
