@@ -187,7 +187,7 @@ def test_the_documented_one_works_as_it_is_shown(install: Install) -> None:
 
 def table() -> dict[str, list[str]]:
     """Return the documented scoring functions: id -> the cells beside it."""
-    rows = re.findall(r"^\| `([\w:-]+)` \|(.*)\|$", DOCUMENTED, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w:-]+)` \|(.*)\|$", DOCUMENTED.partition("## Rows")[0], re.MULTILINE)
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in rows}
 
 
