@@ -52,3 +52,9 @@ def test_it_hears_of_processes_and_databases_until_it_ends(tmp_path: Path) -> No
 def test_every_listed_place_is_there(request: pytest.FixtureRequest) -> None:
     assert [name for name in (*SERVICES, WHOLE_RUN) if not (HERE / name).exists()] == []
     assert not is_of_services(request.node)
+
+
+def test_what_makes_sandboxes_is_of_the_services_also_where_bubblewrap_is_not_installed() -> None:
+    makers = [path for path in HERE.rglob("test_*.py") if "    skip_without_sandbox()\n" in path.read_text()]
+    assert makers
+    assert [name for path in makers if (name := path.relative_to(HERE).as_posix()) not in SERVICES] == []

@@ -12,12 +12,12 @@ import pytest
 SERVICES = (
     *("flows", "tracking", "cli/test_serve.py", "cli/test_session.py", "cli/test_commands.py", "house/test_wheel.py"),
     *("api/test_app.py", "api/test_crash.py", "api/test_aside.py", "api/test_traces.py", "api/test_turn_traces.py"),
-    *("api/test_sessions.py", "api/test_schemathesis.py", "store/test_processes.py", "models/test_engine.py"),
+    *("api/test_sessions.py", "api/test_schemathesis.py", "api/test_sandboxed_code.py", "store/test_processes.py"),
     *("tools/test_sandbox.py", "tools/test_sandbox_ready.py", "tools/test_code_interpreter.py", "tools/test_inside.py"),
     *("tools/test_mcp_server.py", "training/test_devices.py", "steps/test_kinds.py", "steps/test_baseline.py"),
     *("steps/test_gate.py", "steps/test_opening.py", "steps/test_fields.py", "steps/test_code.py"),
     *("steps/test_agents.py", "steps/test_answers.py", "steps/test_evaluate.py", "steps/test_pipeline.py"),
-    *("steps/test_ranking.py",),
+    *("steps/test_ranking.py", "models/test_engine.py"),
 )
 """Folders and files whose tests start a service or processes, or record into MLflow: Prefect, a worker, the API's
 process, sandboxes, a browser, a wheel's environment."""

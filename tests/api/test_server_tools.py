@@ -14,13 +14,11 @@ import pytest
 import yaml
 from llama_stack_client import BadRequestError, InternalServerError
 
-from llsflow.home import home
 from tests.api.conftest import Served
 from tests.api.talks import ADD, ANSWERS, answer, kinds, talk
 from tests.http_server import Handler, serve
 from tests.patience import PATIENCE_SECONDS
 from tests.scripted import Answer, Scripted
-from tests.tools.sandboxes import skip_without_sandbox
 
 
 def called(script: Scripted) -> list[dict[str, Any]]:
@@ -259,35 +257,3 @@ def test_a_group_whose_server_is_down_is_told_at_once(served: Served, script: Sc
     with pytest.raises(InternalServerError, match=r"tool group down: the MCP server .* does not answer") as refused:
         talk(served, script, toolgroups=["down"])
     assert refused.value.status_code == 503
-
-
-TRIES = """
-import os, pathlib, socket
-found = []
-for path in ("/etc/passwd", "/etc/shadow", {home!r}, {checkout!r}):
-    try:
-        found.append(str(os.listdir(path) if os.path.isdir(path) else open(path).read())[:50])
-    except OSError:
-        pass
-for address in (("127.0.0.1", {port}), ("10.0.0.1", 80), ("169.254.169.254", 80)):
-    try:
-        socket.create_connection(address, timeout=2)
-        found.append(address)
-    except OSError:
-        pass
-print("found", found, "SECRET" in os.environ)
-"""
-
-
-def test_a_turn_reads_no_file_and_reaches_no_address_through_code(
-    served: Served, script: Scripted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    skip_without_sandbox()
-    monkeypatch.setenv("SECRET", "not for it")
-    checkout = str(Path(__file__).parents[2] / "README.md")
-    with backend(lambda path: (200, "inside")) as url:
-        code = TRIES.format(home=str(home()), checkout=checkout, port=int(url.rpartition(":")[2]))
-        ANSWERS["try it"] = Answer(calls=[("code_interpreter", json.dumps({"code": code}))])
-        one = talk(served, script, toolgroups=["builtin::code_interpreter"])
-        one.say("try it")
-    assert called(script)[0]["content"].strip() == "found [] False"
