@@ -83,7 +83,7 @@ def _tokenizer(plan: Plan, step: Step) -> Any:
 
     init, given = plan.experiment.model.init, step.locations["tokenizer"]
     if init is None:
-        return load_tokenizer(str(step.locations["model"]), **given)
+        return load_tokenizer(str(step.locations["model"]), **given, needs_template=False)
     from llsflow.models.build import tokenizer_of
 
     tokenizer = tokenizer_of(init)

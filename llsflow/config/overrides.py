@@ -174,5 +174,5 @@ class Applier:
             # a key of a free mapping is not in the schema: only one that is there can be meant
             if parent and not parent.keys().get(str(loc[end - 1])) and not self.report.explains_absence(loc[:end]):
                 hint = nearest_key(loc[:end], self.tree)
-                return f"no such key here; {hint}. A new key is written +{dotted(loc)}=…"
+                return f"no such key here; {hint}{'. A' if hint else 'a'} new key is written +{dotted(loc)}=…"
         return None

@@ -72,6 +72,11 @@ def _reading(row: Row, formats: tuple[RowFormat, ...]) -> RowFormat | None:
     return None
 
 
+def prefers(row: Row) -> bool:
+    """Return whether a row holds a preference, whatever else it holds."""
+    return PREFERENCES.fits(frozenset([column for column, value in row.items() if value is not None]))
+
+
 def unread_columns(row: Row, known: RowFormat) -> list[str]:
     """Return the columns of a training row that its format does not read."""
     return [column for column, value in row.items() if value is not None and column not in known.reads]
@@ -92,7 +97,7 @@ def preference_row(row: Row) -> Preference:
     Raises:
         ValueError: the row cannot be used, or is no preference.
     """
-    if row_format(row, DatasetPurpose.POST_TRAINING_MESSAGES) is not PREFERENCES:
+    if not prefers(row):
         found = ", ".join(map(str, row))
         raise ValueError(
             f"columns are {found}: preference optimisation (recipe.kind: dpo) takes prompt+chosen+rejected"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from llsflow.data import row_format
 from llsflow.data.conversation import Row
 from llsflow.data.problems import grouped
-from llsflow.data.values import refuse_half_characters
+from llsflow.data.values import refuse_half_characters_of_row
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import DatasetPurpose
 from llsflow.store import Batch, encode_row
@@ -38,7 +38,7 @@ class RowCheck:
             if self.trains is not (known.turns is None):
                 self._begin(known.turns is None)
             line = encode_row(row)
-            refuse_half_characters(row, line, known.reads)
+            refuse_half_characters_of_row(row, line, known.reads)
         except ValueError as error:
             self.problems.append(Mistake(where, str(error)))
             return 0

@@ -178,10 +178,21 @@ class RowFormat:
         Raises:
             ValueError: the row cannot be used, and why.
         """
+        return self.prompts(row)[-1]
+
+    def prompts(self, row: Row) -> list[Messages]:
+        """Return what the model is given before each answer that it learns of a row; at least one.
+
+        Raises:
+            ValueError: the row cannot be used, and why.
+        """
         if self.asks:
-            return self.asks(row)
+            return [self.asks(row)]
         made = self.learned(row)
-        return [user(made)] if isinstance(made, str) else made[:-1]
+        if isinstance(made, str):
+            return [[user(made)]]
+        answers = [place for place, turn in enumerate(made) if turn["role"] == "assistant" and turn.get("weight") != 0]
+        return [made[:place] for place in answers] or [made]
 
 
 def with_parts(row: Row, messages: Messages) -> Conversation:
@@ -229,6 +240,35 @@ def messages_of(row: Row, column: str = "messages") -> Messages:
     return [message_of(item, f"{column}[{number}]") for number, item in enumerate(value)]
 
 
+def holds_messages(value: object) -> bool:
+    """Return whether a column that may hold a text or messages holds these, or the JSON of them."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return False
+        items = value if isinstance(value, list) else []
+        return bool(items) and all(isinstance(item, Mapping) and "role" in item for item in items)
+    return isinstance(value, list)
+
+
+def messages_or_text(row: Row, column: str, message: Callable[[str], Message], *, empty: bool = False) -> Messages:
+    """Return a column that holds messages, or a text that is one.
+
+    Args:
+        row: the row.
+        column: its name.
+        message: makes one of the text.
+        empty: whether the text may be empty.
+
+    Raises:
+        ValueError: it holds neither.
+    """
+    if holds_messages(row.get(column)):
+        return messages_of(row, column)
+    return [message(text_of(row, column, empty=empty))]
+
+
 def message_of(item: object, where: str) -> Message:
     """Return a message of a row or request.
 
@@ -238,10 +278,14 @@ def message_of(item: object, where: str) -> Message:
     if not isinstance(item, Mapping):
         raise ValueError(f"{where} is {kind_of(item)}: {{role, content}} is needed")
     role = item.get("role")
+    if role == "function":  # what answers a function_call
+        role = "tool"
     if role not in ROLES:
         raise ValueError(f"{where}.role is {role!r}: allowed are {', '.join(ROLES)}")
     # a frame of mixed rows has every part in each message: what is null or an empty list is not there
     given = {name: value for name, value in item.items() if value is not None and value != []}
+    if "function_call" in given and "tool_calls" not in given:  # as the API had calls before it had several
+        given["tool_calls"] = [given.pop("function_call")]
     if unknown := [name for name in given if name not in _KNOWN]:
         raise ValueError(
             f"{where}.{unknown[0]} is not read by any chat template here: remove it; a message has {', '.join(_KNOWN)}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from llsflow import home
 from llsflow.config import resolve_conf_uri
-from llsflow.data import row_format, stored, unread_columns
+from llsflow.data import prefers, row_format, stored, unread_columns
 from llsflow.data.conversation import Conversation, Messages, said
 from llsflow.data.files import NumberedRow, kind_of, read_rows
 from llsflow.data.messages import MESSAGES
@@ -21,9 +21,10 @@ from llsflow.data.pairs import TEXT
 from llsflow.data.preferences import PREFERENCES
 from llsflow.data.problems import grouped
 from llsflow.data.sharegpt import SHAREGPT
-from llsflow.data.values import refuse_half_characters, renamed
+from llsflow.data.values import refuse_half_characters_of_row, renamed
 from llsflow.errors import DataError, Mistake
 from llsflow.schema.datasets import HELD_OUT, DatasetConfig, DatasetPurpose
+from llsflow.schema.training import DatasetFormat
 from llsflow.store import EMPTY, StoredDataset, chain, encode_row
 
 MAX_TOLD = 20
@@ -34,7 +35,7 @@ WORTH_TELLING_BYTES = 20_000_000
 
 logger = logging.getLogger("llsflow")
 
-_CACHE_VERSION = 5
+_CACHE_VERSION = 6
 
 _MAY_ASK = (MESSAGES, SHAREGPT)
 """Formats of training rows whose last turn may be no answer that a benchmark can compare."""
@@ -57,11 +58,15 @@ class DatasetFacts:
     digest: str
     """sha256 (hex) over the rows in their order: the same for the same rows, in whatever file or store."""
     preferences: int = 0
-    """How many of the rows are preferences between two answers."""
+    """How many of the rows are preferences between two answers and nothing else."""
+    pairs: int = 0
+    """How many of the rows hold a preference, whatever else they hold."""
     unanswered: int | None = None
     """How many of the rows expect no certain answer; None: not known without reading them."""
     unread: dict[str, int] = field(default_factory=dict)
-    """Columns of training rows that nothing reads, with how many rows have them."""
+    """Columns of training rows that supervised fine-tuning does not read, with how many rows have them."""
+    unread_of_pairs: dict[str, int] = field(default_factory=dict)
+    """Columns of training rows that preference optimisation does not read, with how many rows have them."""
 
 
 @dataclass(frozen=True)
@@ -181,30 +186,33 @@ def _facts_of_stored(source: DatasetSource) -> DatasetFacts | None:
     address, record = stored.find(str(config.uri))
     if address.rows != record.num_rows or record.purpose != config.purpose or not record.num_rows:
         return None
+    only, pairs = _preferences_of(record)
     return DatasetFacts(
         rows=record.num_rows,
         held_out=0,
         characters=record.characters,
         turns=record.turns,
         digest=record.digest,
-        preferences=record.num_rows if _prefers(record) else 0,
+        preferences=record.num_rows if only else 0,
+        pairs=record.num_rows if pairs else 0,
         unanswered=0 if record.purpose == DatasetPurpose.POST_TRAINING_MESSAGES else None,
     )
 
 
-def _prefers(record: StoredDataset) -> bool:
-    """Return whether the rows are preferences; all are of the first one's kind."""
+def _preferences_of(record: StoredDataset) -> tuple[bool, bool]:
+    """Return whether the rows are preferences, and whether they hold some; all are of the first one's kind."""
     if record.purpose != DatasetPurpose.POST_TRAINING_MESSAGES:
-        return False
+        return False, False
     first = next(stored.read(stored.StoreAddress(record.dataset_id, 1)))[1]
-    return row_format(first, DatasetPurpose.POST_TRAINING_MESSAGES) is PREFERENCES
+    return row_format(first, DatasetPurpose.POST_TRAINING_MESSAGES) is PREFERENCES, prefers(first)
 
 
 def _inspect(source: DatasetSource) -> DatasetFacts:
     problems: list[Mistake] = []
-    rows = characters = turns = preferences = unanswered = 0
+    rows = characters = turns = preferences = pairs = unanswered = 0
     prompts: list[int] = []
     unread: Counter[str] = Counter()
+    unread_of_pairs: Counter[str] = Counter()
     trains = source.config.purpose is DatasetPurpose.POST_TRAINING_MESSAGES
     digest, lines = EMPTY, []
     for number, row in source.read(problems):
@@ -212,18 +220,21 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
             form = row_format(row, source.config.purpose)
             conversation = form.read(row)
             line = encode_row(row)
-            refuse_half_characters(row, line, form.reads)
+            refuse_half_characters_of_row(row, line, form.reads)
             lines.append(line)
         except ValueError as error:
             problems.append(Mistake(f"{source.name}:{number}", str(error)))
             continue
         rows += 1
         preferences += form is PREFERENCES
+        pairs += prefers(row)
         unanswered += not form.answered or form is TEXT or (form in _MAY_ASK and not _answers(conversation))
         turns += len(conversation.messages)
         characters += conversation.characters
         if trains:
             unread.update(unread_columns(row, form))
+            if prefers(row):
+                unread_of_pairs.update(unread_columns(row, PREFERENCES))
         if source.config.hold_out:
             prompts.append(prompt_hash(form.prompt(row)))
         if len(lines) == _CHAINED_ROWS:
@@ -238,8 +249,10 @@ def _inspect(source: DatasetSource) -> DatasetFacts:
         turns=turns,
         digest=chain(digest, lines),
         preferences=preferences,
+        pairs=pairs,
         unanswered=unanswered,
         unread=dict(unread),
+        unread_of_pairs=dict(unread_of_pairs),
     )
 
 
@@ -303,22 +316,29 @@ def _held_out_hashes(prompts: list[int], share: float | None) -> set[int]:
     return set(distinct[: max(1, round(share * len(distinct)))])
 
 
-def overlap(training: tuple[DatasetSource, str], other: tuple[DatasetSource, str]) -> list[tuple[int, int]]:
+def overlap(
+    training: tuple[DatasetSource, str], other: tuple[DatasetSource, str], data_format: DatasetFormat
+) -> list[tuple[int, int]]:
     """Return (row of `other`, row of `training`) for each row of `other` whose prompt is trained on.
 
-    Each side is a data set and the id under which its rows are used. The answer is kept until a content changes.
+    Each side is a data set and the id under which its rows are used; `data_format` says which answers of the training
+    rows are learned. The answer is kept until a content changes.
     """
-    settings = [
+    settings: list[Any] = [
         [source.fingerprint(), name, source.config.hold_out, dict(source.config.columns)]
         for source, name in (training, other)
     ]
+    settings.append(data_format)
     cache = home.home() / "cache" / "overlaps" / f"{home.digest([settings, _CACHE_VERSION])[:32]}.json"
     if (known := home.read_json(cache)) is not None:
         return [(number, trained) for number, trained in known]
     rows = rows_of(*training)
     seen: dict[int, int] = {}
-    for (number, _), prompt in zip(rows, _prompt_hashes(training[0], rows), strict=True):
-        seen.setdefault(prompt, number)
+    every = data_format is DatasetFormat.DIALOG
+    for number, row in rows:
+        prompts = row_format(row, training[0].config.purpose).prompts(row)
+        for prompt in prompts if every else prompts[-1:]:
+            seen.setdefault(prompt_hash(prompt), number)
     asked = rows_of(*other)
     hashes = zip(asked, _prompt_hashes(other[0], asked), strict=True)
     shared = [(number, seen[prompt]) for (number, _), prompt in hashes if prompt in seen]

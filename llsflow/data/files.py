@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from llsflow import home
-from llsflow.data.values import BadRow, plain_row
+from llsflow.data.parts import DECODER
+from llsflow.data.values import BadRow, plain_row, without_filled_in
 from llsflow.errors import DataError, Mistake
 
 NumberedRow = tuple[int, dict[str, Any]]
@@ -130,26 +131,10 @@ def _jsonl(file: IO[bytes], max_bytes: int | None) -> Found:
             yield number, _json_row(text)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"not JSON: {name} is no number there; write null")
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice in one object, and only one of them can count: remove one")
-    return found
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
-
-
 def _json_row(line: bytes) -> dict[str, Any] | BadRow:
     try:
         text = line.decode()
-        row, end = _DECODER.raw_decode(text)
+        row, end = DECODER.raw_decode(text)
     except UnicodeDecodeError as error:
         return BadRow(f"not UTF-8 text (byte {error.start + 1} of the line)")
     except json.JSONDecodeError as error:
@@ -238,7 +223,7 @@ class _Text:
         """Return the next value; where it is cut off, with twice as much text in hand."""
         while True:
             try:
-                value, end = _DECODER.raw_decode(self.held, self.at)
+                value, end = DECODER.raw_decode(self.held, self.at)
             except json.JSONDecodeError:
                 held = len(self.held) - self.at
                 if held > MAX_ROW_BYTES:
@@ -297,7 +282,7 @@ def _parquet(file: IO[bytes], max_bytes: int | None) -> Found:
         for batch in table.iter_batches(1024):
             for row in batch.to_pylist():
                 number += 1
-                yield number, plain_row(row)
+                yield number, plain_row(without_filled_in(row))
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
         raise OSError(f"not a Parquet file: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from llsflow.data.files import NumberedRow, kind_of, read_stream
-from llsflow.data.values import BadRow, plain_row
+from llsflow.data.values import BadRow, plain_row, without_filled_in
 from llsflow.errors import DataError, LlsflowError, Mistake
 
 FORM = "huggingface://datasets/<org>/<name>?split=<split>&name=<configuration>&revision=<commit, tag or branch>"
@@ -93,7 +93,7 @@ def _stream(address: HubAddress, uri: str, problems: list[Mistake]) -> Iterator[
     elif reader in _TYPED_READERS:
         stream = builder.as_streaming_dataset(split)
         _refuse_media(stream.features or {}, uri)
-        yield from stream
+        yield from map(without_filled_in, stream)
     else:
         allowed = ", ".join(sorted(_TEXT_READERS | _TYPED_READERS))
         raise DataError([Mistake(uri, f"holds files that are read as {reader}: allowed are {allowed}")])

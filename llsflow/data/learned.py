@@ -19,6 +19,7 @@ from llsflow.schema.training import DatasetFormat
 REASONING_LEFT_OUT = "whose reasoning the chat template leaves out"
 ANSWER_LEFT_OUT = "of whose answers the chat template leaves out text"
 MESSAGE_LEFT_OUT = "of which the chat template leaves out a message"
+NAME_LEFT_OUT = "of which the chat template leaves out the name of a message"
 NO_REASONING = "without reasoning, though the chat template opens some: they are learned with an empty one"
 
 _SQUEEZED = str.maketrans("", "", " \t\r\n\\\"'")
@@ -74,7 +75,7 @@ def written(
         ValueError: the template refuses the row, or where an answer begins in its text cannot be seen.
     """
     whole = render(tokenizer, conversation)
-    check_written(whole, conversation)
+    check_written(tokenizer, whole, conversation)
     if everything:
         if muted := [place for place, turn in enumerate(conversation.messages) if turn.get("weight") == 0]:
             raise ValueError(
@@ -90,11 +91,17 @@ def written(
     own = {place: _own(tokenizer, conversation, place, whole, found.notes) for place in turns}
     found.pieces = _pieces(tokenizer, conversation, whole, own)
     every = "\0".join(piece.text for piece in found.pieces)
+    contents = [_after_thoughts(message.get("content", "")) for message in conversation.messages]
     for place, message in enumerate(conversation.messages):
         if place in own:
             _note_answer(message, _text_of(own[place]), found.notes)
-        elif _left_out(_after_thoughts(message.get("content", "")), every):
+        elif _left_out(contents[place], every):
             found.notes.add(MESSAGE_LEFT_OUT)
+    if _too_few(contents, every):
+        found.notes.add(MESSAGE_LEFT_OUT)
+    # who answers a call is told by its id as well
+    if any(turn.get("name", "") not in every for turn in conversation.messages if turn["role"] != "tool"):
+        found.notes.add(NAME_LEFT_OUT)
     return found
 
 
@@ -204,7 +211,8 @@ def _after_thoughts_opened(
     start = len(prompt) - len(mark)
     own = until[start : _end(tokenizer, until, start, message)]
     content = message.get("content", "")
-    inline = content.split(mark)[-1].split(close)[0] if close in content else ""
+    before = content.split(close, 1)[0] if close in content else ""
+    inline = before.split(mark, 1)[1] if mark in before else before
     thoughts = (reasoning_of(message) or inline).strip("\n")
     if own.startswith(mark) and close in own:
         return f"{thoughts}\n{own[own.index(close) :]}"
@@ -295,6 +303,20 @@ def _after_thoughts(content: str) -> str:
 def _left_out(part: str, text: str) -> bool:
     part = part.strip()
     return bool(part) and part not in text and part.translate(_SQUEEZED) not in text.translate(_SQUEEZED)
+
+
+_SHORT = 40
+"""Characters of a message that may well be part of another one."""
+
+
+def _too_few(contents: Sequence[str], text: str) -> bool:
+    """Return whether a short message is in the text less often than in the messages: one of them was left out."""
+    short = {part for content in contents if 0 < len(part := content.translate(_SQUEEZED)) <= _SHORT}
+    if not short:
+        return False
+    text = text.translate(_SQUEEZED)
+    there = [part for content in contents if (part := content.translate(_SQUEEZED)) in text]
+    return any(text.count(part) < sum(other.count(part) for other in there) for part in short)
 
 
 def _shared(one: str, other: str) -> int:

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from llsflow.data.conversation import Messages, Row, RowFormat, assistant, text_of, unanswered, user
+from llsflow.data.conversation import (
+    Message,
+    Messages,
+    Row,
+    RowFormat,
+    assistant,
+    messages_or_text,
+    text_of,
+    unanswered,
+    user,
+)
 
 _MARKS = (True, False, 0, 1, "true", "false", "True", "False", "0", "1")
 """What `label` holds where it says whether an answer is a good one."""
 
 
 def pair_format(asked: str, answered: str) -> RowFormat:
-    """Return the format of rows that hold a question in one column and its answer in another."""
+    """Return the format of rows that hold a question in one column and its answer in another, as texts or messages."""
+
+    def both(row: Row, *, empty: bool) -> tuple[Messages, Messages]:
+        prompt, answer = messages_or_text(row, asked, user), messages_or_text(row, answered, assistant, empty=empty)
+        if prompt[-1]["role"] == "assistant":
+            raise ValueError(f"{asked} ends with an assistant turn: the last turn must ask for the answer")
+        if answer[-1]["role"] != "assistant":
+            raise ValueError(f"{answered} must end with the assistant's answer")
+        return prompt, answer
 
     def question(row: Row) -> tuple[Messages, str]:
-        return [user(text_of(row, asked))], text_of(row, answered, empty=True)
+        prompt, answer = both(row, empty=True)
+        if "tool_calls" in answer[-1]:
+            raise ValueError(f"{answered} ends with a call: scoring functions compare texts")
+        return [*prompt, *answer[:-1]], answer[-1]["content"]
 
     def learned(row: Row) -> Messages:
         refuse_label(row, f"{asked}+{answered}+label")
-        return [user(text_of(row, asked)), assistant(text_of(row, answered))]
+        prompt, answer = both(row, empty=False)
+        asking: Messages = [{**turn, "weight": 0} if turn["role"] == "assistant" else turn for turn in prompt]
+        return [*asking, *answer]
 
     return RowFormat((asked, answered), learned, question)
 
@@ -45,9 +68,14 @@ def _instruction(row: Row) -> str:
     return f"{instruction}\n{text_of(row, 'input')}" if given not in (None, "") else instruction
 
 
+def _asked(row: Row) -> Messages:
+    system = [Message(role="system", content=text_of(row, "system"))] if row.get("system") not in (None, "") else []
+    return [*system, user(_instruction(row))]
+
+
 def _alpaca(row: Row) -> Messages:
     refuse_label(row, "instruction+output+label")
-    return [user(_instruction(row)), assistant(text_of(row, "output"))]
+    return [*_asked(row), assistant(text_of(row, "output"))]
 
 
 def _plain(row: Row) -> str:
@@ -65,8 +93,8 @@ INPUT_EXPECTED = pair_format("input_query", "expected_answer")
 ALPACA = RowFormat(
     ("instruction", "output"),
     _alpaca,
-    lambda row: ([user(_instruction(row))], text_of(row, "output", empty=True)),
-    optional=("input",),
+    lambda row: (_asked(row), text_of(row, "output", empty=True)),
+    optional=("input", "system"),
 )
 TEXT = RowFormat(("text",), _plain, _plain_asks)
 """Continued pre-training: every token is learned."""

@@ -6,7 +6,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from llsflow.data.values import refuse_half_characters
 from llsflow.schema.variables import check_variables
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"not JSON: {name} is no number there; write null")
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice in one object, and only one of them can count: remove one")
+    return found
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_refuse_twice)
+"""Reads JSON and nothing else: no NaN, and no key twice."""
 
 
 def kind_of(value: object) -> str:
@@ -23,11 +41,16 @@ def json_of(value: Any, where: str, wanted: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        found = DECODER.decode(value)
     except (json.JSONDecodeError, RecursionError):
         if not value.lstrip().startswith(("[", "{")):
             raise ValueError(f"{where} is {kind_of(value)}: {wanted} is needed") from None
         raise ValueError(f"{where} is text, but not JSON: {wanted}, or its JSON, is needed") from None
+    except ValueError as error:
+        raise ValueError(f"{where} is text, but {error}") from None
+    if "\\ud" in value:
+        refuse_half_characters(found, where)
+    return found
 
 
 def objects_of(value: Any, where: str, wanted: str) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llsflow.data.conversation import (
@@ -10,14 +11,17 @@ from llsflow.data.conversation import (
     Row,
     RowFormat,
     assistant,
-    messages_of,
-    text_of,
+    holds_messages,
+    messages_or_text,
     user,
     with_parts,
 )
 
 _Turns = tuple[Messages, Messages, Messages]
 """Prompt, chosen and rejected."""
+
+_ASKING = ("system", "developer", "user")
+"""Roles of turns with which no answer begins."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,9 @@ class Preference:
 def preference(row: Row) -> Preference:
     """Return what a row prefers; each column is a text or a list of messages.
 
-    An answer that repeats the prompt's messages before its own is taken without them. Without a `prompt` column the
-    messages that `chosen` and `rejected` begin with alike are the prompt.
+    An answer that repeats the prompt's messages before its own is taken without them. Without a `prompt` column, or
+    where `chosen` and `rejected` are whole conversations and `prompt` is the last question of both, the messages that
+    they begin with alike are the prompt.
 
     Raises:
         ValueError: a column cannot be used, or there is nothing to prefer.
@@ -52,19 +57,45 @@ def _turns(row: Row) -> _Turns:
 
 
 def _explicit(row: Row) -> _Turns:
-    prompt = messages_of(row, "prompt") if isinstance(row.get("prompt"), list) else [user(text_of(row, "prompt"))]
+    prompt = messages_or_text(row, "prompt", user)
     if prompt[-1]["role"] == "assistant":
         raise ValueError("prompt ends with an assistant turn: the last turn must ask for the answer")
-    chosen, rejected = (_answer(_column(row, column), column, prompt) for column in ("chosen", "rejected"))
-    return prompt, chosen, rejected
+    chosen, rejected = _column(row, "chosen"), _column(row, "rejected")
+    begins = [turns[: len(prompt)] == prompt for turns in (chosen, rejected)]
+    asks = [turns[0]["role"] in _ASKING for turns in (chosen, rejected)]
+    if any(ask and not begin for ask, begin in zip(asks, begins, strict=True)):
+        return _whole(prompt, chosen, rejected, asks)
+    return prompt, _answer(chosen, "chosen", prompt), _answer(rejected, "rejected", prompt)
+
+
+def _whole(prompt: Messages, chosen: Messages, rejected: Messages, asks: Sequence[bool]) -> _Turns:
+    """Return the turns of whole conversations, to which the prompt beside them must be the last question."""
+    column = "chosen" if asks[0] else "rejected"
+    if all(asks):
+        found = _shared(chosen, rejected)
+        asked = "\n".join(turn.get("content", "") for turn in prompt if turn["role"] == "user")
+        if found[0] and found[0][-1].get("content", "").split() == asked.split():
+            return found
+    raise ValueError(
+        f"{column} begins with a turn that asks, so it is a whole conversation, and prompt is not its last question "
+        "before the answers: remove the column prompt, or the turns before the answers"
+    )
 
 
 def _implicit(row: Row) -> _Turns:
     chosen, rejected = _column(row, "chosen"), _column(row, "rejected")
-    if not (isinstance(row["chosen"], list) and isinstance(row["rejected"], list)):
+    if not all(holds_messages(row.get(column)) for column in ("chosen", "rejected")):
         raise ValueError(
             "prompt is missing: chosen and rejected may hold it where both are lists of messages that begin alike"
         )
+    found = _shared(chosen, rejected)
+    if not found[0]:
+        raise ValueError("prompt is missing, and chosen and rejected share no message at their start that could be it")
+    return found
+
+
+def _shared(chosen: Messages, rejected: Messages) -> _Turns:
+    """Return the turns that both begin with, up to the last that asks, and what is left of each."""
     shared = 0
     for one, other in zip(chosen, rejected, strict=False):
         if one != other:
@@ -74,16 +105,12 @@ def _implicit(row: Row) -> _Turns:
     # an answer that both begin with is part of the prompt only where somebody asks again after it
     while shared and chosen[shared - 1]["role"] == "assistant":
         shared -= 1
-    if not shared:
-        raise ValueError("prompt is missing, and chosen and rejected share no message at their start that could be it")
     prompt = chosen[:shared]
     return prompt, _answer(chosen, "chosen", prompt), _answer(rejected, "rejected", prompt)
 
 
 def _column(row: Row, column: str) -> Messages:
-    if isinstance(row.get(column), list):
-        return messages_of(row, column)
-    return [assistant(text_of(row, column))]
+    return messages_or_text(row, column, assistant)
 
 
 def _answer(turns: Messages, column: str, prompt: Messages) -> Messages:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
-from llsflow.data.conversation import Conversation, Message
+from llsflow.data.conversation import Conversation, Message, ToolCall
 
 T = TypeVar("T")
 
@@ -34,6 +34,7 @@ class ChatTokenizer(Protocol):
 
     eos_token: Any
     eos_token_id: Any
+    chat_template: Any
 
     @property
     def special_tokens_map(self) -> Any:
@@ -112,32 +113,84 @@ def _has_marks(template: str) -> bool:
     return _MARKS.search(template) is not None
 
 
-def check_written(text: str, conversation: Conversation) -> None:
-    """Refuse a text in which the template left out tools or calls: the model would be another one without them.
+def check_written(tokenizer: ChatTokenizer, text: str, conversation: Conversation, *, prompt: bool = False) -> None:
+    """Refuse a text in which the template left out tools, calls or documents: without them the model learns otherwise.
+
+    A name may stand in the text for another reason, so that what is looked for are names of their own in its place.
+
+    Args:
+        tokenizer: with the chat template.
+        text: what the template wrote.
+        conversation: of which.
+        prompt: whether the text opens the assistant's turn.
 
     Raises:
         ValueError: what is not in the text, and what to do.
     """
-    if any(tool["function"]["name"] not in text for tool in conversation.tools):
-        raise ValueError(
-            "the chat template does not write `tools`: set model.chat_template to one that does, or remove the column"
-        )
+    if not conversation.tools and not conversation.documents and not _calls(conversation):
+        return
+    marked, marks = _with_marks(conversation)
+    try:
+        found = render(tokenizer, marked, prompt=prompt)
+    except TemplateRefusesError:  # it looks at the names themselves: all that can be told is whether they are there
+        found, marks = text, {name: what for name, what in _names(conversation)}
+    for mark, what in marks.items():
+        if mark not in found:
+            raise ValueError(f"the chat template does not write {what}")
+
+
+_DO = "set model.chat_template to one that does, or"
+_MARK = "llsflow_mark_"
+
+
+def _calls(conversation: Conversation) -> Iterator[tuple[int, str]]:
+    """Yield the message and the name of each call."""
     for place, message in enumerate(conversation.messages):
-        if any(call["function"]["name"] not in text for call in message.get("tool_calls", ())):
-            raise ValueError(
-                f"the chat template does not write the tool_calls of message {place}: set model.chat_template to one "
-                "that does, or write the calls as text"
-            )
+        for call in message.get("tool_calls", ()):
+            yield place, call["function"]["name"]
+
+
+def _names(conversation: Conversation) -> Iterator[tuple[str, str]]:
+    """Yield the name of each tool and call, and how messages name what is missing and what to do."""
+    for tool in conversation.tools:
+        yield tool["function"]["name"], f"`tools`: {_DO} remove the column"
+    for place, name in _calls(conversation):
+        yield name, f"the tool_calls of message {place}: {_DO} write the calls as text"
+
+
+def _with_marks(conversation: Conversation) -> tuple[Conversation, dict[str, str]]:
+    """Return the conversation with names of our own for tools, calls and documents, and what each stands for."""
+    marks: dict[str, str] = {}
+
+    def mark(what: str) -> str:
+        name = f"{_MARK}{len(marks)}_"
+        marks[name] = what
+        return name
+
+    names = iter([mark(what) for _, what in _names(conversation)])
+    tools = [{**tool, "function": {**tool["function"], "name": next(names)}} for tool in conversation.tools]
+    messages: list[Message] = []
+    for message in conversation.messages:
+        calls: list[ToolCall] = [
+            {**call, "function": {**call["function"], "name": next(names)}} for call in message.get("tool_calls", ())
+        ]
+        messages.append({**message, "tool_calls": calls} if calls else message)
+    documents = []
+    for document in conversation.documents:
+        name = mark(f"`documents`: {_DO} remove the column")
+        documents.append({key: name if isinstance(value, str) else value for key, value in document.items()})
+    made = Conversation(messages, tools, documents, conversation.template_kwargs)
+    return made, marks
 
 
 def prompt_of(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
     """Return what a model is asked: the conversation with the assistant's turn opened.
 
     Raises:
-        ValueError: the template refuses the conversation, or leaves out its tools or calls.
+        ValueError: the template refuses the conversation, or leaves out its tools, calls or documents.
     """
     text = render(tokenizer, conversation, prompt=True)
-    check_written(text, conversation)
+    check_written(tokenizer, text, conversation, prompt=True)
     return text
 
 
@@ -192,6 +245,11 @@ _GIVEN = frozenset(
 
 
 def _template(tokenizer: ChatTokenizer, conversation: Conversation) -> str:
+    if not tokenizer.chat_template:
+        raise ValueError(
+            "the tokenizer has no chat template, and only rows of `text` need none: set model.chat_template to Jinja "
+            "text or to a file that holds it"
+        )
     return str(tokenizer.get_chat_template(None, conversation.tools or None))
 
 

@@ -5,6 +5,7 @@ Letters: n rows kept, t tokens of all of them together.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from array import array
 from collections import Counter
@@ -153,7 +154,7 @@ def tokenize(
     counts = {"truncated": 0, "dropped": 0, "without_loss": 0, "alike": 0}
     notes: Counter[str] = Counter()
     plain = numbers = 0
-    for example in _examples(rows, name, tokenizer, settings, problems, on_progress):
+    for example in _examples(rows, name, _with_whole_offsets(tokenizer), settings, problems, on_progress):
         sequences = example.sequences
         longest = max(len(row.ids) for row in sequences)
         if longest > settings.max_length:
@@ -192,6 +193,26 @@ def tokenize(
     )
     _preflight(facts, name, settings, all_plain=plain == numbers)
     return table, facts
+
+
+def _with_whole_offsets(tokenizer: Any) -> Any:
+    """Return a tokenizer whose offsets hold the white space of a token too, or this one where it is so already.
+
+    `trim_offsets` of a byte-level tokenizer changes nothing but the offsets: `Ġyes` is then where `yes` is, and the
+    border of a span that begins with its space would be one token off.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else ""
+    if _TRIMS not in text:
+        return tokenizer
+    from tokenizers import Tokenizer
+
+    whole = copy.deepcopy(tokenizer)
+    whole._tokenizer = Tokenizer.from_str(text.replace(_TRIMS, _TRIMS.replace("true", "false")))
+    return whole
+
+
+_TRIMS = '"trim_offsets":true'
 
 
 class _Builder:

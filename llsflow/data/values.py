@@ -27,7 +27,7 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, Any] | BadRow:
     return plain
 
 
-def refuse_half_characters(row: Mapping[str, Any], line: bytes, read: Collection[str]) -> None:
+def refuse_half_characters_of_row(row: Mapping[str, Any], line: bytes, read: Collection[str]) -> None:
     """Refuse a row with text that is not valid Unicode: half a character outside the basic plane, as "\\ud83d" alone.
 
     Args:
@@ -43,13 +43,33 @@ def refuse_half_characters(row: Mapping[str, Any], line: bytes, read: Collection
     for column, value in row.items():
         if column not in read:
             continue
-        try:
-            json.dumps([column, value], ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError(
-                f"{column} holds text that is not valid Unicode (a lone surrogate, half of a character): write the "
-                "whole character, or remove it"
-            ) from None
+        refuse_half_characters(value, column)
+
+
+def refuse_half_characters(value: Any, where: str) -> None:
+    """Refuse a value of JSON with text that is not valid Unicode, as `refuse_half_characters_of_row` does."""
+    try:
+        json.dumps([where, value], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{where} holds text that is not valid Unicode (a lone surrogate, half of a character): write the "
+            "whole character, or remove it"
+        ) from None
+
+
+def without_filled_in(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of a typed table without the nulls within its columns.
+
+    All objects of such a column have the same keys: where one has none of them, the writer of the table has filled in
+    null. The columns themselves stay.
+    """
+    return {column: _without_nulls(value) for column, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:

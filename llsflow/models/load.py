@@ -30,6 +30,7 @@ def load_tokenizer(
     trust_remote_code: bool = False,
     chat_template_kwargs: Mapping[str, Any] = MappingProxyType({}),
     template_date: str | None = None,
+    needs_template: bool = True,
 ) -> PreTrainedTokenizerFast:
     """Return the model's fast tokenizer with its chat template, or with `chat_template`: Jinja text or a file.
 
@@ -40,9 +41,11 @@ def load_tokenizer(
         trust_remote_code: whether its own Python code may run.
         chat_template_kwargs: the template's variables, unless a conversation has its own.
         template_date: the day that the template's `strftime_now` writes, as 2026-12-31; None: today.
+        needs_template: False: rows of plain text are trained on without one, and whoever writes others refuses them.
 
     Raises:
-        ModelError: there is no fast tokenizer, no template, or the template is not Jinja or has no such variables.
+        ModelError: there is no fast tokenizer, no template where one is needed, or the template is not Jinja or has no
+            such variables.
         UnavailableError: a hub id that is not downloaded yet, and the hub does not answer.
     """
     folder = model_folder(folder_or_id, revision)
@@ -50,6 +53,8 @@ def load_tokenizer(
     if chat_template is not None:
         tokenizer.chat_template = template_text(chat_template)
     if not tokenizer.chat_template:
+        if not needs_template and not chat_template_kwargs:
+            return tokenizer
         raise ModelError(
             f"the tokenizer in {str(folder)!r} has no chat template: set model.chat_template to Jinja text "
             "or to a file that holds it"

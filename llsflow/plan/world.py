@@ -130,8 +130,10 @@ def _find_datasets(experiment: Experiment, world: World, problems: list[Mistake]
             source = locate(catalogue[dataset_id], config_dir)
             world.facts[dataset_id] = facts = inspect(source)
             world.sources[dataset_id] = source
-            if facts.unread and experiment.recipe:
-                columns = ", ".join(f"{name} ({count:,} rows)" for name, count in facts.unread.items())
+            recipe = experiment.recipe
+            unread = facts.unread_of_pairs if recipe and recipe.kind == "dpo" else facts.unread
+            if unread and recipe:
+                columns = ", ".join(f"{name} ({count:,} rows)" for name, count in unread.items())
                 logger.warning("%s: columns that nothing reads in training: %s", source.name, columns)
         except MistakesError as error:
             problems += error.mistakes
@@ -172,10 +174,10 @@ def _kind_mistakes(experiment: Experiment, world: World) -> Iterator[tuple[tuple
                 "preference optimisation: take recipe=dpo_full or dpo_lora, or rows of messages, prompt+completion or "
                 "question+answer",
             )
-        elif recipe.kind == "dpo" and facts.preferences < facts.rows:
+        elif recipe.kind == "dpo" and facts.pairs < facts.rows:
             yield (
                 place,
-                f"{facts.rows - facts.preferences} of the {facts.rows} rows of {dataset_id!r} are no preferences: "
+                f"{facts.rows - facts.pairs} of the {facts.rows} rows of {dataset_id!r} are no preferences: "
                 "kind: dpo takes prompt+chosen+rejected",
             )
     if isinstance(recipe.algorithm_config, LoraFinetuningConfig) and world.model is not None:
@@ -231,7 +233,8 @@ def _overlaps(experiment: Experiment, world: World) -> Iterator[Mistake]:
     for loc, judged in referenced_datasets(experiment):
         if judged == trained and loc[-1] == "dataset_id" and loc[0] == "recipe":
             continue
-        shared = overlap((world.source(trained), trained), (world.source(judged), judged))
+        sides = ((world.source(trained), trained), (world.source(judged), judged))
+        shared = overlap(*sides, recipe.training_config.data_config.data_format)
         if shared:
             number, twin = shared[0]
             yield Mistake(

@@ -31,7 +31,9 @@ def run(context: StepContext) -> dict[str, Any]:
             if file.name not in (STATE, FACTS):
                 shutil.copy2(file, folder / file.name)
     else:
-        save_folder(load_merged(checkpoint, dtype=dtype), load_tokenizer(checkpoint), folder, dtype)
+        save_folder(
+            load_merged(checkpoint, dtype=dtype), load_tokenizer(checkpoint, needs_template=False), folder, dtype
+        )
     facts = describe_folder(folder)
     return {
         "checkpoint": {"which": which, "step": step, "steps": trained.summary["steps"], "validation_loss": loss},

@@ -28,7 +28,7 @@ def run(context: StepContext) -> dict[str, Any]:
     """Write `train/` and, where there is a validation set, `validation/`."""
     where = context.step.locations
     model = model_folder(context)
-    tokenizer = load_tokenizer(model, **where["tokenizer"])
+    tokenizer = load_tokenizer(model, **where["tokenizer"], needs_template=False)
     settings = token_settings(context.step.settings["tokens"], model, where["tokenizer"]["revision"])
     facts: dict[str, TokenFacts] = {}
     for part in ("train", "validation"):

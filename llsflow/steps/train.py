@@ -90,7 +90,7 @@ def fit_inputs(context: StepContext, *, recipe: dict[str, Any], trainer: dict[st
     return FitInputs(
         model=model_folder(context),
         load=where["load"],
-        tokenizer=load_tokenizer(model_folder(context), **where["tokenizer"]),
+        tokenizer=load_tokenizer(model_folder(context), **where["tokenizer"], needs_template=False),
         train=examples("train"),
         validation=examples("validation") if (tables / "validation").is_dir() else None,
         recipe=checked,

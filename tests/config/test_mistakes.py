@@ -115,6 +115,7 @@ def test_every_duplicate_key_is_told(write: Write, mistakes: Mistakes) -> None:
         ("recip.kind=sft", "unknown key recip; did you mean recipe.kind ("),
         ("model.init.architecture.hiden_size=3", "did you mean model.init.architecture.hidden_size ("),
         ("model.init.architecture.hiden_size=3", "A new key is written +model.init.architecture.hiden_size=…"),
+        ("recipe.chat_template_kwargs.enable_thinking=false", "no such key here; a new key is written +recipe.chat"),
         ("seed", "found no '=': write key=value"),
         (
             "+dataset.metadata.größe=5",

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llsflow.data import preference_row
 from llsflow.data.dataset import DatasetSource, inspect, locate, overlap, rows_of
 from llsflow.errors import DataError
 from llsflow.schema.datasets import DatasetConfig
+from llsflow.schema.training import DatasetFormat
 
 ROWS: list[dict[str, Any]] = [{"prompt": f"q {i} é", "completion": f'a, "{i}"\nnext'} for i in range(20)]
 
@@ -171,7 +173,35 @@ def test_overlap_is_by_prompt_and_blind_to_white_space() -> None:
     other = DatasetSource(
         DatasetConfig.model_validate({"dataset_id": "o", "purpose": "eval/question-answer", "rows": asked}), None
     )
-    assert overlap((train, "t"), (other, "o")) == [(1, 4)]
+    assert overlap((train, "t"), (other, "o"), DatasetFormat.DIALOG) == [(1, 4)]
+
+
+def test_overlap_is_with_every_prompt_whose_answer_is_learned() -> None:
+    first = [{"role": "user", "content": "Capital of France?"}, {"role": "assistant", "content": "Paris"}]
+    more = [{"role": "user", "content": "And Italy?"}, {"role": "assistant", "content": "Rome"}]
+    thanks = [{"role": "user", "content": "thanks"}]
+    asked = [{"prompt": "Capital of France?", "completion": "Paris"}]
+    judged = (DatasetSource(DatasetConfig(dataset_id="o", rows=asked), None), "o")
+
+    def found(turns: list[dict[str, str]], learned: DatasetFormat) -> list[tuple[int, int]]:
+        source = DatasetSource(DatasetConfig(dataset_id="t", rows=[{"messages": turns}]), None)
+        return overlap((source, "t"), judged, learned)
+
+    assert found(first + more, DatasetFormat.DIALOG) == [(1, 1)]
+    assert found(first + more, DatasetFormat.INSTRUCT) == [], "its first answer is not learned"
+    assert found(first + thanks, DatasetFormat.INSTRUCT) == [(1, 1)], "what follows the last answer asks nothing"
+    assert found([first[0], {**first[1], "weight": 0}, *more], DatasetFormat.DIALOG) == []
+
+
+def test_rows_that_hold_messages_and_a_preference_are_of_both_kinds() -> None:
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    worse = [turns[0], {"role": "assistant", "content": "What?"}]
+    row = {"prompt": "Hi", "messages": turns, "chosen": turns, "rejected": worse, "score_chosen": 8.0}
+    facts = inspect(DatasetSource(DatasetConfig(dataset_id="u", rows=[row]), None))
+    assert (facts.preferences, facts.pairs) == (0, 1)
+    assert facts.unread == {"prompt": 1, "chosen": 1, "rejected": 1, "score_chosen": 1}
+    assert facts.unread_of_pairs == {"messages": 1, "score_chosen": 1}
+    assert [turn["content"] for turn in preference_row(row).chosen.messages] == ["Hi", "Hello"]
 
 
 def test_rows_that_expect_no_answer_are_counted() -> None:

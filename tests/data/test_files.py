@@ -182,6 +182,18 @@ def test_parquet_values_become_what_json_has(tmp_path: Path) -> None:
     }
 
 
+def test_nulls_that_parquet_has_filled_in_are_not_there(tmp_path: Path) -> None:
+    """All objects of a column have the same keys, so that a call is written with the arguments of all functions."""
+    import pyarrow
+    import pyarrow.parquet
+
+    calls = [{"name": "weather", "arguments": {"city": "Oslo"}}, {"name": "clock", "arguments": {"zone": "CET"}}]
+    rows = [{"calls": [call], "gone": None} for call in calls]
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    assert [row for _, row in read_rows(path, [])] == rows
+
+
 def test_parquet_columns_without_a_form_in_json_are_told(tmp_path: Path) -> None:
     import pyarrow
     import pyarrow.parquet

@@ -201,6 +201,67 @@ def test_further_forms_of_training_rows(row: dict[str, Any], conversation: list[
     assert training_row(row) == Conversation(conversation)
 
 
+@pytest.mark.parametrize(
+    ("row", "conversation"),
+    [
+        ({"instruction": "Hello", "output": "Hi", "system": "S"}, [{"role": "system", "content": "S"}, USER, ANSWER]),
+        ({"prompt": [USER], "completion": [ANSWER]}, [USER, ANSWER]),
+        ({"prompt": [USER, ANSWER, USER], "completion": "Hi"}, [USER, {**ANSWER, "weight": 0}, USER, ANSWER]),
+        (
+            {
+                "messages": [
+                    USER,
+                    {"role": "assistant", "content": None, "function_call": {"name": "now", "arguments": "{}"}},
+                    {"role": "function", "name": "now", "content": "noon"},
+                    ANSWER,
+                ]
+            },
+            [
+                USER,
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"type": "function", "function": {"name": "now", "arguments": {}}}],
+                },
+                {"role": "tool", "name": "now", "content": "noon"},
+                ANSWER,
+            ],
+        ),
+    ],
+    ids=["alpaca-system", "messages", "earlier-answer", "function_call"],
+)
+def test_forms_that_other_tools_read(row: dict[str, Any], conversation: list[Any]) -> None:
+    assert training_row(row) == Conversation(conversation)
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ({"prompt": [ANSWER], "completion": "Hi"}, "prompt ends with an assistant turn"),
+        ({"prompt": "Hello", "completion": [USER]}, "completion must end with the assistant's answer"),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": 1, "a": 2}'}]}]},
+            r"arguments is text, but the key 'a' is there twice in one object",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": NaN}'}]}]},
+            r"arguments is text, but not JSON: NaN is no number there",
+        ),
+        (
+            {"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": '{"a": "\\ud83d"}'}]}]},
+            r"messages\[1\].tool_calls\[0\].function.arguments holds text that is not valid Unicode",
+        ),
+        ({"messages": '[{"role": "user", "content": "\\ud83d"}]'}, "messages holds text that is not valid Unicode"),
+        (
+            {"messages": '[{"role": "user", "content": "a", "content": "b"}]'},
+            "messages is text, but the key 'content' is there twice",
+        ),
+    ],
+)
+def test_json_within_a_text_is_read_as_strictly_as_a_file(row: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        training_row(row)
+
+
 def test_plain_text_is_no_conversation() -> None:
     assert training_row({"text": "Hello"}) == "Hello"
     with pytest.raises(ValueError, match="columns are text"):

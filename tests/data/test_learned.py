@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llsflow.data import evaluation_row
-from llsflow.data.learned import ANSWER_LEFT_OUT, MESSAGE_LEFT_OUT, NO_REASONING, REASONING_LEFT_OUT
+from llsflow.data.learned import ANSWER_LEFT_OUT, MESSAGE_LEFT_OUT, NAME_LEFT_OUT, NO_REASONING, REASONING_LEFT_OUT
 from llsflow.data.template import prompt_of
 from llsflow.data.tokens import MERGED, TokenFacts, TokenSettings, preview, tokenize
 from llsflow.errors import DataError
@@ -163,6 +163,84 @@ def test_documents_are_written() -> None:
     documents = [{"title": "Foxes", "text": "A fox is red."}]
     _, (ids,), _ = learned(tokenizer_of(BY_NAME["command_r"]), {"messages": [USER, ANSWER], "documents": documents})
     assert "Document: Foxes\nA fox is red." in tokenizer_of(BY_NAME["command_r"]).decode(ids)
+
+
+@pytest.mark.parametrize("documents", [[{"title": "Foxes", "text": "Hello"}], [{"text": "world"}, {"text": "Hello"}]])
+def test_documents_that_the_template_does_not_write_are_refused(documents: list[Any]) -> None:
+    asked = {"messages": [USER, ANSWER], "documents": documents}
+    with pytest.raises(DataError, match=r"rows.jsonl:1: the chat template does not write `documents`: set model.chat_"):
+        learned(tokenizer_of(BY_NAME["chatml"]), asked)
+    with pytest.raises(ValueError, match="does not write `documents`"):
+        prompt_of(tokenizer_of(BY_NAME["chatml"]), evaluation_row(asked)[0])
+
+
+def test_tools_and_calls_are_missed_also_where_their_names_are_in_the_text() -> None:
+    user = {"role": "user", "content": "get_weather, please: what does get_weather say?"}
+    tokenizer = tokenizer_of(BY_NAME["chatml"])
+    with pytest.raises(DataError, match="does not write `tools`"):
+        learned(tokenizer, {"messages": [user, ANSWER], "tools": [WEATHER]})
+    called = {"role": "assistant", "content": "Let me get_weather.", "tool_calls": [CALL]}
+    with pytest.raises(DataError, match="does not write the tool_calls of message 1"):
+        learned(tokenizer, {"messages": [user, called]})
+    twice = {"role": "assistant", "tool_calls": [CALL, CALL]}
+    with pytest.raises(DataError, match=r"does not write the tool_calls of message 1"):
+        learned(tokenizer_of(BY_NAME["llama31"]), {"messages": [user, twice], "tools": [WEATHER]})
+
+
+@pytest.mark.parametrize(
+    ("messages", "note"),
+    [
+        ([{"role": "system", "content": "chat"}, {"role": "user", "content": "Let us chat"}, ANSWER], MESSAGE_LEFT_OUT),
+        ([{**USER, "name": "Ann"}, ANSWER], NAME_LEFT_OUT),
+    ],
+)
+def test_what_a_template_leaves_out_is_counted(messages: list[Any], note: str) -> None:
+    tokenizer = tokenizer_of(BY_NAME["chatml"])
+    assert learned(tokenizer, {"messages": [{**USER, "content": "Hello, chat"}, ANSWER]})[2].notes == {}
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    assert learned(tokenizer, {"messages": messages})[2].notes == {note: 1}
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1", "qwq", "qwen3_thinking"])
+def test_an_answer_about_thoughts_is_learned_with_its_own(name: str) -> None:
+    answer = {"role": "assistant", "content": "<think>\nplan\n</think>\n\nUse the <think> tag."}
+    runs, _, facts = learned(tokenizer_of(BY_NAME[name]), {"messages": [USER, answer]})
+    (run,) = runs
+    assert run.lstrip("\n").startswith("plan\n</think>\n\nUse the <think> tag.")
+    assert facts.notes == {}
+
+
+@pytest.mark.parametrize("trims", [True, False])
+def test_offsets_without_white_space_make_no_other_mask(trims: bool) -> None:
+    """A byte-level tokenizer says where a token is with its space or, with trim_offsets, without it."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["A", ":", "Ġ", "ĠYes", "Y", "e", "s", "o", "ĠA", "?", "</s>", "Ye", "Yes", "ĠYe"]
+    merges = [("Y", "e"), ("Ye", "s"), ("Ġ", "Yes"), ("Ġ", "A")]
+    vocabulary = {word: place for place, word in enumerate(words)}
+    bare = Tokenizer(models.BPE(vocabulary, merges, unk_token="?"))  # type: ignore[arg-type]
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # type: ignore[assignment]
+    bare.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    bare.post_processor = processors.ByteLevel(trim_offsets=trims)  # type: ignore[assignment]
+    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="</s>")
+    opened = "{% for m in messages %}{{ 'A: ' if m.role == 'assistant' }}{{ m.content }}"
+    tokenizer.chat_template = opened + "</s>{% endfor %}{% if add_generation_prompt %}A: {% endif %}"
+    runs, _, facts = learned(tokenizer, {"prompt": "o", "completion": "Yes"})
+    assert (runs, facts.notes) == ([" Yes</s>"], {MERGED: 1})
+    runs, _, facts = learned(tokenizer, {"prompt": "o", "completion": " A"})
+    assert (runs, facts.notes) == ([" A</s>"], {}), "the space of the opened turn is a token of its own"
+
+
+def test_plain_text_needs_no_chat_template() -> None:
+    tokenizer = tokenizer_of(BY_NAME["chatml"])
+    tokenizer.chat_template = None
+    assert learned(tokenizer, {"text": "Hello"})[0] == ["Hello<|im_end|>"]
+    with pytest.raises(DataError, match="the tokenizer has no chat template, and only rows of `text` need none"):
+        learned(tokenizer, {"messages": [USER, ANSWER]})
 
 
 def test_answers_of_weight_0_are_not_learned() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -43,6 +44,43 @@ def test_every_turn_counts_once() -> None:
 def test_preferences_that_are_none(changed: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         preference({"prompt": "Hello", "chosen": "Hi", "rejected": "What?", **changed})
+
+
+SYSTEM = {"role": "system", "content": "S"}
+EARLIER = [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A1"}]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "before"),
+    [("Hello", [SYSTEM, USER]), ("Hello ", [USER]), ("Hello", [*EARLIER, USER]), ([USER], [SYSTEM, USER])],
+)
+def test_a_prompt_beside_whole_conversations_is_their_last_question(prompt: Any, before: list[Any]) -> None:
+    found = preference({"prompt": prompt, "chosen": [*before, GOOD], "rejected": [*before, BAD]})
+    assert found.prompt == before
+    assert (found.chosen.messages, found.rejected.messages) == ([*before, GOOD], [*before, BAD])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected"),
+    [
+        ("Another?", [SYSTEM, USER, GOOD], [SYSTEM, USER, BAD]),
+        ("Hello", [SYSTEM, USER, GOOD], [BAD]),
+        ("Hello", [SYSTEM, USER, GOOD], [*EARLIER, USER, BAD]),
+    ],
+)
+def test_a_prompt_that_is_not_their_question_is_refused(prompt: str, chosen: Any, rejected: Any) -> None:
+    with pytest.raises(ValueError, match="chosen begins with a turn that asks, so it is a whole conversation"):
+        preference({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+
+
+def test_messages_may_be_their_json_as_in_a_cell_of_a_csv_file() -> None:
+    row = {"prompt": [USER], "chosen": [GOOD], "rejected": [USER, BAD]}
+    assert preference({column: json.dumps(value) for column, value in row.items()}) == preference(row)
+    whole = {"chosen": json.dumps([USER, GOOD]), "rejected": json.dumps([USER, BAD])}
+    assert preference(whole) == preference({"prompt": "Hello", "chosen": "Hi", "rejected": "What?"})
+    assert (
+        preference({"prompt": "List", "chosen": "[1, 2]", "rejected": "[]"}).chosen.messages[1]["content"] == "[1, 2]"
+    )
 
 
 ASKED = [{"role": "user", "content": "Again?"}]
