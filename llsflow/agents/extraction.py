@@ -107,20 +107,40 @@ def text_of_html(content: bytes, _: int) -> str:
     from resiliparse.extract.html2text import extract_plain_text
     from resiliparse.parse.html import HTMLTree
 
-    tree = HTMLTree.parse(content.decode("utf-8", "replace"))
+    # titles of their own line, which the library runs into what follows
+    page = _TITLED.sub(r"\g<0><br>", content.decode("utf-8", "replace"))
+    tree = HTMLTree.parse(page)
     document = tree.document
     if document is None:
         return ""
+    for unseen in document.query_selector_all('[hidden], [style*="display:none"], [style*="display: none"]'):
+        unseen.decompose()
     for raised in document.query_selector_all("sup"):
         power = (raised.text or "").strip()
-        if re.fullmatch(r"[+\-\u2212]?\d+|[a-z]", power):  # 10<sup>6</sup> is not 106
-            raised.text = f"^{power}"
+        if raised.query_selector("a"):
+            raised.text = f" [{power.strip('[]')}]"  # a note, and no power
+        elif _POWER.fullmatch(power):  # 10<sup>6</sup> is not 106
+            raised.text = f"^{power}" if _ONE.fullmatch(power) else f"^({power})"
+    for formula in reversed(document.query_selector_all("msup, mfrac")):
+        parts = [(child.text or "").strip() for child in formula.child_nodes if (child.text or "").strip()]
+        if len(parts) == 2:
+            formula.text = f" {parts[0]}{'^' if formula.tag == 'msup' else '/'}{parts[1]} "
     for cell in document.query_selector_all("td + td, th + th, th + td, td:first-child, th:first-child"):
         if not cell.query_selector("table"):
             cell.text = " ".join(extract_plain_text(cell.html, preserve_formatting=True).split())
-    text = extract_plain_text(tree, preserve_formatting=True, list_bullets=True, alt_texts=True, links=False)
+    text = extract_plain_text(
+        tree, preserve_formatting=True, list_bullets=True, alt_texts=True, links=False, form_fields=True
+    )
     title = tree.title.strip() if tree.title else ""
-    return "\n".join(part for part in (title, text.replace("\t\t", "\t").strip()) if part)
+    # a table may begin with an empty cell
+    return "\n".join(part for part in (title, text.replace("\t\t", "\t").strip(" \r\n").rstrip()) if part)
+
+
+_TITLED = re.compile(r"</(?:summary|legend)\s*>", re.IGNORECASE)
+_TERM = r"(?:\d+(?:[.,]\d+)?[a-z]?|[a-z])"
+_ONE = re.compile(r"[+\-\u2212]?(?:\d+(?:[.,]\d+)?|[a-z])")
+_POWER = re.compile(rf"[+\-\u2212]?{_TERM}(?:[+\-\u2212*/]{_TERM})*")
+"""Of a number or of a letter, as 6, 0.5, 2n or n-1; no ending of a word, as in 1st."""
 
 
 READERS: dict[str, Callable[[bytes, int], str]] = {"pdf": text_of_pdf, "html": text_of_html}

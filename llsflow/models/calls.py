@@ -56,6 +56,13 @@ class _Call:
     """Empty: the server has given none."""
     name: str
     arguments: str
+    is_named_again: bool = False
+    """Whether its name has come once more after its arguments were whole: as that of the next call."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether its arguments are none so far: an empty object may stand for those that are to come."""
+        return self.arguments.strip() in ("", "{}")
 
     @property
     def is_whole(self) -> bool:
@@ -71,6 +78,10 @@ class _Call:
             self.name += name
         if part.is_repetition_of(self):
             return name
+        if not part.has_arguments:
+            self.is_named_again = bool(part.name) and self.is_whole
+        if part.begins_arguments and self.is_empty:
+            self.arguments = ""
         self.arguments += part.arguments
         return name + part.arguments
 
@@ -99,6 +110,14 @@ class _Part:
             is_typed=bool(told.get("type")),
         )
 
+    @property
+    def has_arguments(self) -> bool:
+        return bool(self.arguments.strip())
+
+    @property
+    def begins_arguments(self) -> bool:
+        return self.arguments.lstrip().startswith("{")
+
     def is_repetition_of(self, call: _Call) -> bool:
         """Return whether it says again what the call has said whole."""
         same = bool(self.call_id) and self.call_id == call.call_id
@@ -106,17 +125,23 @@ class _Part:
 
     def begins_behind(self, last: _Call, *, in_same_event: bool) -> bool:
         """Return whether it begins a new call, and is no more of the last one at its place."""
+        if not last.name or not (self.name or self.has_arguments):
+            return False
         is_same_id = bool(self.call_id) and self.call_id == last.call_id
         if self.call_id and last.call_id and not is_same_id:
-            # some servers give each part of a call an id of its own: only the first has a name
-            return bool(self.name) or last.is_whole
+            # some servers give each part of a call an id of its own
+            goes_on = self.name in ("", last.name) and self.has_arguments and not self.begins_arguments
+            return last.is_whole or (bool(self.name) and not (goes_on and bool(last.arguments.strip())))
         if not self.name:
-            return False
+            again = last.is_named_again or self.arguments.strip() != last.arguments.strip()
+            return last.is_whole and not last.is_empty and self.begins_arguments and again
         if in_same_event and not is_same_id:
             return True
         if self.name != last.name:
             return bool(last.arguments.strip()) or (self.is_typed and not is_same_id)
-        return last.is_whole and bool(self.arguments.strip()) and not self.is_repetition_of(last)
+        if is_same_id and last.is_empty:
+            return False
+        return last.is_whole and self.has_arguments and not self.is_repetition_of(last)
 
 
 class Calls:
@@ -144,10 +169,11 @@ class Calls:
         same = [call for call in here if part.call_id and call.call_id == part.call_id]
         last = (same or here)[-1] if here else None
         if last is None or part.begins_behind(last, in_same_event=any(last is one for one in begun)):
-            call = _Call(part.index, part.call_id, part.name, part.arguments)
+            name = part.name or (last.name if last else "")
+            call = _Call(part.index, part.call_id, name, part.arguments)
             self._calls.append(call)
             begun.append(call)
-            return part.name + part.arguments
+            return name + part.arguments
         return last.add(part)
 
     def all(self, names: Mapping[str, str], taken: Iterable[str] = ()) -> list[ToolCall]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from llsflow.errors import UnavailableError
 from llsflow.models.calls import Calls
+from llsflow.models.events import failure_of
 from llsflow.models.generation import Finish
 from llsflow.schema.inference import StopReason, ToolCall
 
@@ -21,6 +22,25 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 
 THOUGHTS = ("thinking", "reasoning", "redacted_thinking")
 """Types of parts of a content that are no part of the answer."""
+
+
+_CUT = frozenset({"length", "max_tokens", "max_output_tokens", "model_length"})
+_FILTERED = frozenset(
+    {
+        "content_filter",
+        "content_filtered",
+        "safety",
+        "sensitive",
+        "recitation",
+        "blocklist",
+        "prohibited_content",
+        "spii",
+    }
+)
+_FAILED = frozenset(
+    {"error", "abort", "aborted", "cancelled", "network_error", "insufficient_system_resource", "timeout", "other"}
+)
+"""Values of finish_reason beside the protocol's, in lower case: as vLLM, DeepSeek, Mistral and Gemini have them."""
 
 
 class BrokenOffError(UnavailableError):
@@ -49,14 +69,19 @@ class Said:
     @property
     def stop_reason(self) -> StopReason:
         """Return why it ended."""
-        if self.finish == "length":
+        if self.ending == "length":
             return StopReason.OUT_OF_TOKENS
         return StopReason.END_OF_MESSAGE if self._calls else StopReason.END_OF_TURN
 
     @property
     def ending(self) -> Finish:
         """Return why it ended, as a generation has it."""
-        return "length" if self.finish == "length" else "content_filter" if self.finish == "content_filter" else "stop"
+        finish = self._finish
+        return "length" if finish in _CUT else "content_filter" if finish in _FILTERED else "stop"
+
+    @property
+    def _finish(self) -> str:
+        return str(self.finish or "").lower().removeprefix("finish_reason_")
 
     def take(self, event: Any) -> tuple[str, str]:
         """Take an event of a stream or a whole completion in, and return what text and what of calls it adds.
@@ -66,7 +91,8 @@ class Said:
             UnavailableError: it is none of the protocol's.
         """
         try:
-            self._look_for_failure(event.get("error"))
+            failure = None if event.get("choices") and not event.get("error") else failure_of(event)
+            self._look_for_failure(failure and failure.message)
             if usage := event.get("usage"):
                 self.tokens = {name: value for name, value in usage.items() if isinstance(value, int)}
             text = of_calls = ""
@@ -84,6 +110,8 @@ class Said:
         Raises:
             BrokenOffError: the endpoint has sent nothing that answers.
         """
+        if self._finish in _FAILED:
+            raise BrokenOffError(f"the model failed in the middle of its answer: finish_reason {self.finish!r}")
         if not self._begun:
             raise BrokenOffError("the endpoint sent an answer without a choice of the index 0")
         if self._half:
@@ -100,8 +128,10 @@ class Said:
         self.reasoning += thought or _reasoning(message)
         text = self._whole_characters(text or str(message.get("refusal") or ""))
         self.text += text
-        of_calls = self._calls.take(called) if (called := message.get("tool_calls")) else ""
-        if older := message.get("function_call"):
+        of_calls = ""
+        if called := message.get("tool_calls"):
+            of_calls = self._calls.take(called)
+        elif older := message.get("function_call"):  # some servers send a call in both ways
             of_calls += self._calls.take([{"function": older}])
         return text, of_calls
 

@@ -35,7 +35,10 @@ IDLE_SECONDS = 4.0
 ENDING_SECONDS = 0.2
 """Longest wait for a stream's end after its `[DONE]`: only one that was read to its end gives its connection on."""
 
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+AGAIN = frozenset({408, 409, 424, 425, 429, 498, *range(500, 600)})
+"""424 as Bedrock and 498 as Groq have it, for a model that is not ready or has no room."""
+KEY = frozenset({401, 402, 403})
+"""The key is not known, has no credit or no right: no other row will be answered."""
 REFUSED = frozenset({400, 413, 422})
 
 
@@ -81,7 +84,7 @@ def _completion(told: Any) -> Reply:
     if isinstance(told, list):
         for event in told:
             said.take(event)
-    elif told["choices"][0]["message"] is not None:
+    else:
         said.take(told)
     said.end()
     return Reply(said.text, said.tokens.get("completion_tokens", 0), said.ending, said.reasoning)
@@ -119,6 +122,7 @@ class Channel:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._free = asyncio.Semaphore(endpoint.at_once)
+        self._has_answered = False
 
     def open(self) -> aiohttp.ClientSession:
         """Return connections to the endpoint, to be closed by the caller; to be called in the event loop."""
@@ -220,10 +224,11 @@ class Channel:
             return self._failed(error)
         try:
             begin = await _begin(response)
+            self._has_answered = True
             if not _is_json(begin):
                 return _Stream(response, _events(response, begin, called))
             async with response:
-                found = self._read(response, begin + await response.read(), COMPLETION)
+                found = self._read(response, begin + await response.read(), COMPLETION, called)
         except (TimeoutError, aiohttp.ClientError) as error:
             response.close()
             return _Nothing(f"it broke off in the middle of its answer: {why_failed(error, None)}")
@@ -242,9 +247,10 @@ class Channel:
             return self._failed(error)
         if response.status != HTTPStatus.OK:
             return self._refusal(response, content, called)
-        found = self._read(response, content, operation)
+        found = self._read(response, content, operation, called)
         if isinstance(found, _Nothing):
             return found
+        self._has_answered = True
         try:
             return operation.read(found)
         except UnavailableError as error:
@@ -252,11 +258,13 @@ class Channel:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
             return _Nothing(f"it answered with something that is no {operation.what}")
 
-    def _read(self, response: aiohttp.ClientResponse, content: bytes, operation: Operation[Any]) -> Any | _Nothing:
+    def _read(
+        self, response: aiohttp.ClientResponse, content: bytes, operation: Operation[Any], called: str
+    ) -> Any | _Nothing:
         """Return the JSON of an answer, of events a list of theirs; or why another try may bring it.
 
         Raises:
-            ValueError: it tells of a failure that another try will not mend.
+            ValueError, NotFoundError, UnavailableError: it tells of a failure that another try will not mend.
         """
         try:
             if "event-stream" in response.headers.get("content-type", "") and not _is_json(content):
@@ -271,9 +279,9 @@ class Channel:
             return told
         if failure is None:
             return _Nothing(f"it answered with something that is no {operation.what}")
-        if failure.status is None or failure.status in AGAIN:
+        if failure.status is None:
             return _Nothing(failure.message, _retry_after(response))
-        raise ValueError(failure.message)
+        return self._judged(failure.status, failure, response, called)
 
     async def _post(
         self,
@@ -295,18 +303,27 @@ class Channel:
         Raises:
             ValueError, NotFoundError, UnavailableError: it will not, and why.
         """
-        message, code, _ = _failure(response.status, content)
-        if response.status in (401, 403):
+        return self._judged(response.status, _failure(response.status, content), response, called)
+
+    def _judged(self, status: int, failure: Failure, response: aiohttp.ClientResponse, called: str) -> _Nothing:
+        message = failure.message
+        # a key that was good is good still: what is refused is what this request says, as by a moderation
+        if status in KEY and not (status == HTTPStatus.FORBIDDEN and (self._has_answered or _is_moderated(message))):
             variable = self.endpoint.api_key_env
             key = f"the key of {variable}" if variable else "a request without a key: set api_key_env"
-            raise UnavailableError(f"{called} refuses {key} (HTTP {response.status})")
-        if response.status == 404:
+            said = "" if message == f"HTTP {status}" else f": {message}"
+            raise UnavailableError(f"{called} refuses {key} (HTTP {status}){said}")
+        if status == HTTPStatus.NOT_FOUND:
             raise NotFoundError(f"{called}: {message}")
-        if response.status in REFUSED or code in (OUT_OF_MEMORY, NOT_A_NUMBER):
+        if status in REFUSED or failure.code in (OUT_OF_MEMORY, NOT_A_NUMBER):
             raise ValueError(message)
-        if response.status in AGAIN:
+        if status in AGAIN:
             return _Nothing(message, _retry_after(response))
-        raise ValueError(f"HTTP {response.status}: {message}")
+        raise ValueError(f"HTTP {status}: {message}")
+
+
+def _is_moderated(message: str) -> bool:
+    return any(word in message.lower() for word in ("moderat", "flagged"))
 
 
 def _seconds_before_try(number: int) -> float:

@@ -36,9 +36,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-FILTERED = "the server's content filter withheld the answer"
-
-
 @dataclass(frozen=True)
 class RemoteModel:
     """A model that answers over HTTP, many conversations at once."""
@@ -118,8 +115,7 @@ class RemoteModel:
             prompt = json.dumps(body if len(body) > 1 else body["messages"], ensure_ascii=False)
             if isinstance(found, str | Unanswered):
                 return Generation("", 0, "stop", prompt, str(found), passing=isinstance(found, Unanswered))
-            why = FILTERED if found.finish == "content_filter" else None
-            return Generation(found.text, found.tokens, found.finish, prompt, why, reasoning=found.reasoning)
+            return Generation(found.text, found.tokens, found.finish, prompt, reasoning=found.reasoning)
 
         return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
 

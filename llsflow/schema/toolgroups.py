@@ -49,6 +49,10 @@ class HttpFunction(Record):
     """JSON Schema of the arguments."""
     joined: dict[Text, Literal[",", " ", "|"]] = {}
     """Lists in the query that go as one value, and what stands between their items; others go item by item."""
+    objects: dict[Text, Literal["properties", "deepObject"]] = {}
+    """Objects in the query that go property by property, as `a=1` or as `name[a]=1`; others go as JSON."""
+    in_body: bool | None = None
+    """Whether what is not in the path goes into the body; null: for POST, PUT and PATCH."""
 
 
 class HttpFunctions(Record):

@@ -52,14 +52,14 @@ class HttpTools(ToolProvider):
         await self.tools()
         assert self._functions is not None  # noqa: S101 - tools() has loaded them
         function, left = self._functions[name], dict(arguments)
-        path = _PLACE.sub(lambda place: quote(_word(left.pop(place[1], "")), safe=""), function.path)
+        path = _PLACE.sub(lambda place: _in_path(left.pop(place[1], "")), function.path)
         if any(part in (".", "..", "%2E%2E") for part in path.split("/")):
             raise ToolError("an argument of the path is '.' or '..': give a name")
         asked: dict[str, Any] = {}
-        if function.method in ("GET", "DELETE"):
-            path += _query(left, function.joined)
-        else:
+        if function.in_body if function.in_body is not None else function.method not in ("GET", "DELETE"):
             asked["json"] = left
+        else:
+            path += _query(left, function)
         try:
             async with self._opened().stream(function.method, path, **asked) as response:
                 text = await _text(response)
@@ -121,18 +121,38 @@ async def _text(response: httpx.Response) -> str:
     return body.decode(response.charset_encoding or "utf-8", errors="replace")
 
 
-def _query(arguments: Mapping[str, Any], joined: Mapping[str, str]) -> str:
-    """Return arguments as the query of an address."""
-    pairs: list[str] = []
+def _in_path(value: Any) -> str:
+    """Return an argument as a part of a path, lists and objects in the style `simple`."""
+    return ",".join(_words(value)) if isinstance(value, list | Mapping) else quote(_word(value), safe="")
+
+
+def _query(arguments: Mapping[str, Any], function: HttpFunction) -> str:
+    """Return arguments as the query of an address.
+
+    Source: spec.openapis.org/oas/v3.1.0, Style Examples.
+    """
+    pairs: list[tuple[str, str]] = []
     for key, value in arguments.items():
         if value is None:
             continue
-        words = [quote(_word(one), safe="") for one in (value if isinstance(value, list) else [value])]
-        joint = joined.get(key)
-        # a comma stands as it is between items, and encoded within them
-        values = words if joint is None else [("," if joint == "," else quote(joint)).join(words)]
-        pairs += [f"{quote(key, safe='')}={one}" for one in values]
-    return f"?{'&'.join(pairs)}" if pairs else ""
+        name, joint, style = quote(key, safe=""), function.joined.get(key), function.objects.get(key)
+        if isinstance(value, Mapping) and style is not None and joint is None:
+            names = [quote(one, safe="") for one in value]
+            if style == "deepObject":
+                names = [f"{name}[{one}]" for one in names]
+            pairs += zip(names, (quote(_word(one), safe="") for one in value.values()), strict=True)
+        elif joint is not None and isinstance(value, list | Mapping):
+            # a comma stands as it is between items, and encoded within them
+            pairs.append((name, ("," if joint == "," else quote(joint)).join(_words(value))))
+        else:
+            pairs += [(name, quote(_word(one), safe="")) for one in (value if isinstance(value, list) else [value])]
+    return f"?{'&'.join(f'{name}={value}' for name, value in pairs)}" if pairs else ""
+
+
+def _words(value: list[Any] | Mapping[str, Any]) -> list[str]:
+    """Return the items of a list, or the names and values of an object in turns, each encoded."""
+    items = value if isinstance(value, list) else [part for pair in value.items() for part in pair]
+    return [quote(_word(item), safe="") for item in items]
 
 
 def _word(value: Any) -> str:

@@ -10,9 +10,11 @@ import base64
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
 from llsflow.data.addresses import is_here
@@ -189,7 +191,8 @@ def _result(told: CallToolResult) -> ToolResult:
         texts.append(structured)
         items.append(TextContentItem(text=structured))
     if told.is_error:
-        raise ToolError("\n".join(texts) or "the tool failed and does not say why")
+        shown = [f"[image, {_kind(item)}, not shown]" for item in items if isinstance(item, ImageContentItem)]
+        raise ToolError("\n".join([*texts, *shown]) or "the tool failed and does not say why")
     images = any(isinstance(item, ImageContentItem) for item in items)
     return ToolResult(items if images else "\n".join(texts))
 
@@ -230,17 +233,39 @@ def _item(item: Any) -> ContentItem:
         return TextContentItem(text=f"[{item.type}, which cannot be shown here]")
     resource = item.resource
     if hasattr(resource, "text"):
-        return TextContentItem(text=resource.text)
-    kind = resource.mime_type or "application/octet-stream"
+        return TextContentItem(text=f"[resource {resource.uri}]\n{resource.text}")
+    header = EmailMessage()
+    header["content-type"] = resource.mime_type or "application/octet-stream"
+    kind = header.get_content_type()
     if kind.startswith("image/"):
         return _image(resource.blob, kind)
-    if kind.startswith("text/") or kind in ("application/json", "application/xml"):
-        return TextContentItem(text=base64.b64decode(resource.blob).decode("utf-8", "replace"))
+    if _TEXTS.fullmatch(kind) and (text := _decoded(resource.blob, header.get_content_charset("utf-8"))) is not None:
+        return TextContentItem(text=f"[resource {resource.uri}]\n{text}")
     return TextContentItem(text=f"[resource {resource.uri}: {kind}, {_bytes(resource.blob):,} bytes, not shown here]")
 
 
-def _image(data: str, mime_type: str) -> ImageContentItem:
-    """Return an image that keeps the type that its server names."""
+_TEXTS = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml|yaml|toml|x-yaml|x-ndjson|javascript|sql)")
+
+
+def _decoded(blob: str, charset: str) -> str | None:
+    """Return the text of a blob in base64; None: it is none."""
+    try:
+        return base64.b64decode(blob, validate=True).decode(charset, "replace")
+    except (ValueError, LookupError):
+        return None
+
+
+def _kind(item: ImageContentItem) -> str:
+    data, url = item.image.data, item.image.url
+    if url is not None:
+        return url.uri.removeprefix("data:").partition(";")[0]
+    return next((kind for start, kind in IMAGE_STARTS.items() if (data or "").startswith(start)), "of another type")
+
+
+def _image(data: str, mime_type: str) -> ContentItem:
+    """Return an image that keeps the type that its server names; a line of one that no endpoint takes."""
+    if mime_type not in IMAGE_STARTS.values() or not data.strip():
+        return TextContentItem(text=f"[image, {mime_type}, {_bytes(data):,} bytes, which cannot be shown here]")
     if any(data.startswith(start) and kind == mime_type for start, kind in IMAGE_STARTS.items()):
         return ImageContentItem.model_validate({"image": {"data": data}})
     return ImageContentItem.model_validate({"image": {"url": {"uri": f"data:{mime_type};base64,{data}"}}})

@@ -6,6 +6,7 @@ Source: spec.openapis.org/oas/v3.1.0, Paths Object, Operation Object, Parameter 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,23 +37,26 @@ def functions_of(place: str, operations: Sequence[str] | None) -> list[HttpFunct
     document = _read(place)
     if not str(document.get("openapi", "")).startswith("3."):
         raise ConfigError([Mistake("provider.openapi", f"{place} is no OpenAPI 3 document: its key openapi says 3.x")])
-    found: dict[str, HttpFunction] = {}
-    mistakes: list[Mistake] = []
     left_out: list[Mistake] = []
-    for operation_id, path, method, operation in _operations(document):
+    every = list(_operations(document, left_out))
+    known = [operation_id for operation_id, *_ in every]
+    found: dict[str, HttpFunction] = {}
+    for operation_id, path, method, operation in every:
         if operations is not None and operation_id not in operations:
             continue
         try:
+            if operation_id in found:
+                raise ValueError("the operationId is there twice: this is the second of them")
             found[operation_id] = _function(document, operation_id, path, method, operation)
         except ValueError as error:
             left_out.append(Mistake("provider.openapi", f"{operation_id}: {error}"))
-    if operations is not None or not found:  # what is asked for by name has to be there
-        mistakes += left_out
-    known = [operation_id for operation_id, *_ in _operations(document)]
-    for number, name in enumerate(operations or ()):
-        if name not in known:
-            message = f"no operationId {name!r}{or_known(name, known)}"
-            mistakes.append(Mistake(f"provider.operations.{number}", message))
+    # what is asked for by name has to be there
+    mistakes = left_out if operations is not None or not found else []
+    mistakes += [
+        Mistake(f"provider.operations.{number}", f"no operationId {name!r}{or_known(name, known)}")
+        for number, name in enumerate(operations or ())
+        if name not in known
+    ]
     if mistakes:
         raise ConfigError(mistakes)
     for one in left_out:
@@ -73,53 +77,106 @@ def _read(place: str) -> Mapping[str, Any]:
     return document
 
 
-def _operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
-    for path, item in (document.get("paths") or {}).items():
+def _operations(
+    document: Mapping[str, Any], left_out: list[Mistake]
+) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Yield each operation with its name, path and method; one without an operationId is named by these."""
+    for path, given in (document.get("paths") or {}).items():
+        item = given
+        if isinstance(given, dict) and "$ref" in given:
+            try:
+                item = _target(document, str(given["$ref"]))
+            except ValueError as error:
+                left_out.append(Mistake("provider.openapi", f"{path}: {error}"))
+                continue
         for method in METHODS:
             operation = item.get(method) if isinstance(item, dict) else None
-            if isinstance(operation, dict) and operation.get("operationId"):
+            if isinstance(operation, dict):
+                name = str(operation.get("operationId") or _name(method, str(path)))
                 shared = item.get("parameters") or []
                 yield (
-                    str(operation["operationId"]),
+                    name,
                     str(path),
                     method,
                     {**operation, "parameters": [*shared, *(operation.get("parameters") or [])]},
                 )
 
 
+def _name(method: str, path: str) -> str:
+    """Return a name for an operation that has none: `get_orders_order_id`."""
+    return "_".join((method, *re.findall(r"\w+", path)))
+
+
 def _function(
     document: Mapping[str, Any], name: str, path: str, method: str, operation: Mapping[str, Any]
 ) -> HttpFunction:
-    properties: dict[str, Any] = {}
-    required: list[str] = []
-    joints: dict[str, str] = {}
-    for given in operation["parameters"]:
-        parameter = _resolved(document, given)
-        if parameter.get("in") not in ("path", "query"):
-            if parameter.get("required"):
-                raise ValueError(f"the parameter {parameter.get('name')!r} goes into the {parameter.get('in')}")
-            continue
-        if parameter["in"] == "query" and method not in ("get", "delete"):
-            raise ValueError(f"the parameter {parameter['name']!r} goes into the query of a {method.upper()}")
-        schema = dict(_resolved(document, parameter.get("schema") or {}))
-        properties[parameter["name"]] = {**schema, **_described(parameter)}
-        if parameter["in"] == "query" and (joint := _joint(parameter)):
-            joints[parameter["name"]] = joint
-        if parameter.get("required"):
-            required.append(parameter["name"])
     body = _body(document, operation)
-    clash = sorted({*properties} & {*body.get("properties", ())})
+    in_body = method not in ("get", "delete") or bool(body)
+    # one of the operation stands for that of the path with its name and place
+    given = {(one.get("name"), one.get("in")): one for one in _resolved(document, operation["parameters"])}
+    for one in given.values():
+        if one.get("in") not in ("path", "query") and one.get("required"):
+            raise ValueError(f"the parameter {one.get('name')!r} goes into the {one.get('in')}")
+    parameters = {str(one["name"]): one for one in given.values() if one.get("in") in ("path", "query")}
+    for key, parameter in parameters.items():
+        if why := _why_not_sent(parameter, method, in_body=in_body):
+            raise ValueError(f"the parameter {key!r} {why}")
+    clash = sorted({*parameters} & {*body.get("properties", ())})
     if clash:
         raise ValueError(f"{', '.join(clash)} is both a parameter and in the body")
+    properties = {key: {**(one.get("schema") or {}), **_described(one)} for key, one in parameters.items()}
     schema = {
         "type": "object",
         "properties": {**properties, **body.get("properties", {})},
-        "required": [*required, *body.get("required", ())],
+        "required": [*(key for key, one in parameters.items() if one.get("required")), *body.get("required", ())],
         "additionalProperties": body.get("additionalProperties", False),
     }
+    if str(document["openapi"]).startswith("3.0"):
+        schema = _modern(schema)
     described = " ".join(str(operation[key]) for key in ("summary", "description") if operation.get(key))
+    asked = {key: one for key, one in parameters.items() if one["in"] == "query"}
+    joints = {key: joint for key, one in asked.items() if (joint := _joint(one))}
+    objects = {
+        key: "deepObject" if one.get("style") == "deepObject" else "properties"
+        for key, one in asked.items()
+        if key not in joints
+    }
     said = {"name": name, "description": described, "method": method.upper(), "path": path, "input_schema": schema}
-    return HttpFunction.model_validate({**said, "joined": joints})
+    return HttpFunction.model_validate({**said, "joined": joints, "objects": objects, "in_body": in_body})
+
+
+def _why_not_sent(parameter: Mapping[str, Any], method: str, *, in_body: bool) -> str | None:
+    """Return why a parameter of the path or the query cannot be sent; None: it can."""
+    if parameter["in"] == "query" and in_body:
+        return f"goes into the query of a {method.upper()} with a body"
+    if parameter["in"] == "path" and parameter.get("style", "simple") != "simple":
+        return f"goes into the path in the style {parameter['style']}"
+    if "schema" not in parameter and parameter.get("content"):
+        return "is described by `content`"
+    return None
+
+
+def _modern(schema: Any) -> Any:
+    """Return a schema of OpenAPI 3.0 as JSON Schema has it.
+
+    Source: openapis.org/blog/2021/02/16/migrating-from-openapi-3-0-to-3-1-0, nullable and the exclusive limits.
+    """
+    if isinstance(schema, list):
+        return [_modern(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _modern(value) for key, value in schema.items()}
+    for limit in ("minimum", "maximum"):
+        exclusive = f"exclusive{limit.capitalize()}"
+        if made.get(exclusive) is True and limit in made:
+            made[exclusive] = made.pop(limit)
+        elif isinstance(made.get(exclusive), bool):
+            del made[exclusive]
+    if made.pop("nullable", None) is True and isinstance(made.get("type"), str):
+        made["type"] = [made["type"], "null"]
+        if isinstance(made.get("enum"), list) and None not in made["enum"]:
+            made["enum"] = [*made["enum"], None]
+    return made
 
 
 def _joint(parameter: Mapping[str, Any]) -> str | None:
@@ -175,13 +232,18 @@ def _resolved(document: Mapping[str, Any], value: Any, depth: int = 0) -> Any:
     if not isinstance(value, dict):
         return value
     if isinstance(reference := value.get("$ref"), str):
-        found: Any = document
-        if not reference.startswith("#/"):
-            raise ValueError(f"{reference!r} refers to another document")
-        for part in reference[2:].split("/"):
-            key = part.replace("~1", "/").replace("~0", "~")
-            if not isinstance(found, dict) or key not in found:
-                raise ValueError(f"{reference!r} leads nowhere")
-            found = found[key]
-        return _resolved(document, found, depth + 1)
+        return _resolved(document, _target(document, reference), depth + 1)
     return {key: _resolved(document, one, depth + 1) for key, one in value.items()}
+
+
+def _target(document: Mapping[str, Any], reference: str) -> Any:
+    """Return what a reference leads to within the document."""
+    found: Any = document
+    if not reference.startswith("#/"):
+        raise ValueError(f"{reference!r} refers to another document")
+    for part in reference[2:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        if not isinstance(found, dict) or key not in found:
+            raise ValueError(f"{reference!r} leads nowhere")
+        found = found[key]
+    return found

@@ -74,6 +74,13 @@ def test_what_needs_more_memory_than_it_may_have_is_refused() -> None:
         ("<table><tr><td>Name<td>Qty<tr><td><p>Nut</p><p>big</p><td>3</table>", "Name\tQty\nNut big\t3"),
         ("<p>one</p><p>two<br>three</p>", "one\n\ntwo\nthree"),
         ("<![what[", ""),
+        ("<p>10<sup>2n</sup>, e<sup>0.5</sup>, 2<sup>n-1</sup>, 5<sup>th</sup></p>", "10^(2n), e^0.5, 2^(n-1), 5th"),
+        ('<p>5000<sup><a href="#n">1</a></sup></p>', "5000 [1]"),
+        ("<p><math><msup><mn>10</mn><mn>6</mn></msup></math></p>", "10^6"),
+        ("<details><summary>Price</summary>12 EUR</details>", "Price\n12 EUR"),
+        ("<table><tr><th></th><th>2023</th></tr><tr><td>Rev</td><td>5</td></tr></table>", "\t2023\nRev\t5"),
+        ("<p>x</p><label>name</label><p>y</p>", "x\n\nname\n\ny"),
+        ('<table><tr><td><span hidden>KEY</span>a</td><td style="display:none">b</td></tr></table>', "a"),
     ],
 )
 def test_html_reads_as_a_reader_sees_it(page: str, told: str) -> None:

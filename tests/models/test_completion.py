@@ -44,6 +44,21 @@ BOTH = [("add", ONE), ("mul", TWO)]
         ([[part(0, "a", "add", ONE)], [part(0, "a", "add", ONE)]], [("add", ONE)]),
         ([[part(0, "a", "add", {"x": 1})]], [("add", ONE)]),
         ([[part(0, "a", "now", None)]], [("now", "{}")]),
+        *(
+            (
+                [[part(index, None, "add", "")], [part(index, None, None, '{"x"')], [part(index, None, None, ": 1}")]]
+                * 2,
+                [("add", ONE), ("add", ONE)],
+            )
+            for index in (0, None)
+        ),
+        ([[part(0, "a", "add", "{}")], [part(0, "a", None, '{"x"')], [part(0, "a", None, ": 1}")]], [("add", ONE)]),
+        ([[part(0, "a", "add", {})], [part(0, "a", "add", {"x": 1})]], [("add", ONE)]),
+        ([[part(0, "a", "add", ONE)], [part(0, "b", None, "")], [part(0, "c", None, "\n")]], [("add", ONE + "\n")]),
+        ([[{"index": 0, "id": "a", "function": None}], [part(0, "a", "add", ONE)]], [("add", ONE)]),
+        ([[part(0, "a", "add", '{"x"')], [part(0, "b", "add", ": 1}")]], [("add", ONE)]),
+        ([[part(0, "a", "add", ONE)], [part(0, "b", "add", ONE)]], [("add", ONE), ("add", ONE)]),
+        ([[part(0, "a", "now", "{}")], [part(0, "b", "now", "{}")]], [("now", "{}"), ("now", "{}")]),
     ],
 )
 def test_calls_stay_apart_and_names_are_not_repeated(
@@ -52,6 +67,54 @@ def test_calls_stay_apart_and_names_are_not_repeated(
     found = said(*({"tool_calls": one} for one in parts)).calls
     assert [(call.tool_name, call.arguments) for call in found] == calls
     assert len({call.call_id for call in found}) == len(calls)
+
+
+def test_a_call_that_is_sent_in_both_ways_is_one() -> None:
+    """llama-cpp-python sends `function_call` beside `tool_calls`, each whole or in the same pieces."""
+    whole = {"tool_calls": [part(0, "a", "add", ONE)], "function_call": {"name": "add", "arguments": ONE}}
+    assert [call.arguments for call in said(whole).calls] == [ONE]
+    pieces = [
+        {"tool_calls": [part(0, "a", "add", one)], "function_call": {"name": "add", "arguments": one}}
+        for one in ('{"x"', ": 1", "}")
+    ]
+    assert [call.arguments for call in said(*pieces).calls] == [ONE]
+    assert [call.arguments for call in said({"function_call": {"name": "add", "arguments": ONE}}).calls] == [ONE]
+
+
+@pytest.mark.parametrize(
+    ("reason", "ending"),
+    [
+        *(("stop", "stop"), ("tool_calls", "stop"), ("eos", "stop"), ("length", "length"), ("max_tokens", "length")),
+        *(("MAX_TOKENS", "length"), ("model_length", "length"), ("content_filter", "content_filter")),
+        *(("SAFETY", "content_filter"), ("sensitive", "content_filter"), ("error", None), ("abort", None)),
+        *(("insufficient_system_resource", None), ("network_error", None)),
+    ],
+)
+def test_why_servers_end_an_answer(reason: str, ending: str | None) -> None:
+    found = Said()
+    found.take({"choices": [{"index": 0, "message": {"content": "half"}, "finish_reason": reason}]})
+    if ending is None:
+        with pytest.raises(BrokenOffError, match=f"in the middle of its answer: finish_reason '{reason}'"):
+            found.end()
+    else:
+        found.end()
+        assert found.ending == ending
+
+
+@pytest.mark.parametrize("event", [{"object": "error", "message": "engine dead", "code": 500}, {"detail": "boom"}])
+def test_a_failure_in_the_middle_of_a_stream_is_told_in_every_form(event: dict[str, Any]) -> None:
+    found = Said()
+    found.take({"choices": [{"index": 0, "delta": {"content": "half"}}]})
+    with pytest.raises(BrokenOffError, match=r"in the middle of its answer: (engine dead|boom)"):
+        found.take(event)
+    assert found.take({"choices": [], "usage": {"completion_tokens": 3}}) == ("", "")
+
+
+def test_an_answer_that_is_withheld_whole_is_filtered() -> None:
+    found = Said()
+    found.take({"choices": [{"index": 0, "finish_reason": "content_filter", "message": None}]})
+    found.end()
+    assert (found.text, found.ending) == ("", "content_filter")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_the_key_goes_into_the_header_and_nowhere_else(monkeypatch: pytest.Monke
         model(script, api_key_env="THEIR_KEY")
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 503])
+@pytest.mark.parametrize("status", [408, 424, 429, 498, 500, 503, 520, 524])
 def test_what_may_pass_is_tried_again(status: int) -> None:
     with scripted(lambda body, number: Answer("busy", status) if number < 2 else "yes") as script:
         made = model(script).answer(places(1), GREEDY)
@@ -151,6 +151,8 @@ def test_an_endpoint_that_is_gone_ends_it_and_what_was_answered_was_told() -> No
     ("status", "error", "sentence"),
     [
         (401, UnavailableError, "refuses a request without a key: set api_key_env"),
+        (402, UnavailableError, r"\(HTTP 402\): no such model"),
+        (403, UnavailableError, r"\(HTTP 403\): no such model"),
         (404, NotFoundError, "no such model"),
     ],
 )
@@ -159,6 +161,28 @@ def test_what_no_row_can_pass_ends_it_at_once(status: int, error: type[Exception
         with pytest.raises(error, match=sentence):
             model(script, at_once=1).answer(places(50), GREEDY)
         assert len(script.sent) == 1
+
+
+@pytest.mark.parametrize("status", [401, 402])
+def test_a_key_that_is_refused_in_a_body_of_200_ends_it(status: int) -> None:
+    with scripted(lambda *_: Answer(body={"error": {"message": "no credit", "code": status}})) as script:
+        with pytest.raises(UnavailableError, match=rf"\(HTTP {status}\): no credit"):
+            model(script, at_once=1).answer(places(5), GREEDY)
+        assert len(script.sent) == 1
+
+
+@pytest.mark.parametrize(("first", "words"), [(0, "Input was flagged by moderation"), (1, "forbidden topic")])
+def test_a_row_that_a_moderation_refuses_is_that_rows(first: int, words: str) -> None:
+    """403: of a moderation by its words, or behind an answer, which shows that the key is good."""
+
+    def say(body: dict[str, Any], _: int) -> Any:
+        return Answer(words, 403) if body["messages"][0]["content"] == f"q{first}" else "yes"
+
+    with scripted(say) as script:
+        made = model(script, at_once=1).answer(places(3), GREEDY)
+    assert [made[place].error for place in range(3)] == [
+        f"HTTP 403: {words}" if place == first else None for place in range(3)
+    ]
 
 
 def test_no_more_at_once_than_allowed_whoever_asks() -> None:

@@ -14,6 +14,7 @@ import yaml
 from llsflow.errors import ConfigError, UnavailableError
 from llsflow.schema.toolgroups import ToolGroupConfig
 from llsflow.tools import ToolContext, ToolError, ToolProvider, provider_of
+from tests.http_server import Handler, serve
 from tests.scripted import Answer, scripted
 
 DOCUMENT: dict[str, Any] = {
@@ -96,6 +97,90 @@ def test_a_call_is_the_request_that_the_document_says(tmp_path: Path, monkeypatc
     assert server.paths == ["/v1/orders/a%2Fb%20%3Fc"]
     assert server.sent == [{"amount": 3}]
     assert server.headers[0]["Authorization"] == "Bearer a secret"
+
+
+STYLES = {
+    "openapi": "3.0.3",
+    "paths": {
+        "/things/{ids}": {
+            "parameters": [
+                {"name": "ids", "in": "path", "required": True, "schema": {"type": "array"}},
+                {"name": "limit", "in": "query", "required": True, "schema": {"type": "string"}},
+            ],
+            "get": {
+                "parameters": [
+                    {"name": "filter", "in": "query", "style": "deepObject", "schema": {"type": "object"}},
+                    {"name": "sort", "in": "query", "schema": {"type": "object"}},
+                    {"name": "page", "in": "query", "explode": False, "schema": {"type": "object"}},
+                    {
+                        "name": "limit",
+                        "in": "query",
+                        "required": True,
+                        "schema": {"type": "integer", "minimum": 1, "exclusiveMinimum": True, "nullable": True},
+                    },
+                ]
+            },
+            "delete": {"parameters": [{"name": "x", "in": "query", "style": "form", "schema": {}}]},
+        },
+        "/all": {"$ref": "#/components/pathItems/All"},
+        "/odd/{m}": {
+            "get": {
+                "operationId": "odd",
+                "parameters": [{"name": "m", "in": "path", "style": "matrix", "required": True, "schema": {}}],
+            }
+        },
+        "/twice": {"get": {"operationId": "clear"}},
+    },
+    "components": {
+        "pathItems": {
+            "All": {
+                "delete": {
+                    "operationId": "clear",
+                    "requestBody": {
+                        "content": {"application/json": {"schema": {"properties": {"why": {"type": "string"}}}}}
+                    },
+                }
+            }
+        }
+    },
+}
+
+
+def test_parameters_go_in_the_styles_that_the_document_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[tuple[str, str, bytes]] = []
+
+    class Things(Handler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked.append((self.command, self.path, body))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_DELETE = do_GET
+
+    given = {"ids": ["a", "b/c"], "filter": {"color": "red"}, "sort": {"by": "x"}, "page": {"at": 2}, "limit": 3}
+    with serve(Things) as port:
+        things = provider(tmp_path, STYLES, base_url=f"http://127.0.0.1:{port}")
+
+        async def call() -> list[Any]:
+            tools = list(await things.tools())
+            await things.call("clear", {"why": "old"}, CONTEXT)
+            await things.call("get_things_ids", given, CONTEXT)
+            await things.close()
+            return tools
+
+        tools = {tool.name: tool.input_schema for tool in asyncio.run(call())}
+    assert asked == [
+        ("DELETE", "/all", b'{"why":"old"}'),
+        ("GET", "/things/a,b%2Fc?filter[color]=red&by=x&page=at,2&limit=3", b""),
+    ]
+    assert tools.keys() == {"get_things_ids", "delete_things_ids", "clear"}
+    assert tools["get_things_ids"]["required"] == ["ids", "limit"]
+    assert tools["get_things_ids"]["properties"]["limit"] == {"type": ["integer", "null"], "exclusiveMinimum": 1}
+    left_out = " ".join(record.getMessage() for record in caplog.records)
+    assert "odd: the parameter 'm' goes into the path in the style matrix" in left_out
+    assert "clear: the operationId is there twice" in left_out
 
 
 def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
