@@ -184,6 +184,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def code_digest(path: Path) -> str:
+    """Return the sha256 (hex) of a module's source, or of its whole folder where that is a package."""
+    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.relative_to(path.parent).as_posix().encode() + b"\0" + file.read_bytes())
+    return found.hexdigest()
+
+
 def cached_file_digest(path: Path) -> str:
     """Return the sha256 (hex) of a file, remembered under LLSFLOW_HOME by path, size and times."""
     stat = path.stat()

@@ -29,6 +29,7 @@ CAUSAL_LM = ("ForCausalLM", "LMHeadModel")
 CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
 # Old checkpoints store these buffers beside the weights; the model computes them by itself.
 BUFFERS = ("rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
+GENERATION_CONFIG = "generation_config.json"
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 DTYPES = {"F32": "fp32", "BF16": "bf16", "F16": "fp16"}
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[\w.\-]+")
@@ -90,6 +91,8 @@ def describe_folder(path: Path) -> ModelFacts:
     code = sorted(base.glob("*.py")) if "auto_map" in config else []
     index = [base / INDEX] if (base / INDEX).is_file() and not (base / WEIGHTS).is_file() else []
     configs = [base / "config.json", *([path / ADAPTER_CONFIG] if base != path else [])]
+    # the end marks stand there
+    configs += [file for folder in dict.fromkeys((base, path)) if (file := folder / GENERATION_CONFIG).is_file()]
     text = config.get("text_config")
     sizes = {**text, **config} if isinstance(text, dict) else config
     return ModelFacts(
@@ -159,7 +162,7 @@ def end_token_ids(path: Path) -> frozenset[int]:
     """
     config = read_config(path)
     folder = _base_folder(path) if is_adapter(path) else path
-    generation = folder / "generation_config.json"
+    generation = folder / GENERATION_CONFIG
     named = read_object(generation).get("eos_token_id") if generation.is_file() else None
     if named is None:
         named = config.get("eos_token_id")

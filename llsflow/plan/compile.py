@@ -20,6 +20,7 @@ from llsflow.schema.experiment import Experiment, registered_name
 from llsflow.schema.plan import Estimate, Plan, Step
 from llsflow.scorers import outside_code
 from llsflow.steps import AGENTS, code_of, code_version, copies, results
+from llsflow.steps.code import digest_alone
 
 UNKEYED_RECIPE = (
     *("checkpoint_every_n_steps", "keep_checkpoints", "checkpoint_dir", "export", "export_checkpoint", "allow_overlap"),
@@ -377,7 +378,8 @@ class _Compiler:
         asked = {name: value for name, value in benchmark["benchmark_config"].items() if name != "scoring_params"}
         benchmark = {name: value for name, value in benchmark.items() if name not in SCORING}
         keys = {role: self.made[source].key for role, source in inputs.items()}
-        code = code_of("llsflow.steps.answers", (AGENTS,))
+        # those that make the questions import the scoring functions too, which decide no answer
+        code = [code_of("llsflow.steps.answers", (AGENTS,)), digest_alone("llsflow.evals", "llsflow.steps.evaluate")]
         return home.digest(
             {**settings, "benchmark": {**benchmark, "benchmark_config": asked}, "inputs": keys, "code": code}
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import inspect
 import json
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llsflow.home import code_digest
 from llsflow.scorers.base import Params, Scorer, ScoreRow, unscored
 
 GROUP = "llsflow.scorers"
@@ -42,12 +42,7 @@ def own_scorer(scorer_id: str) -> Scorer | None:
 
 def own_code_digest(scorer: Scorer) -> str:
     """Return the sha256 (hex) of a scoring function's module, or of its whole folder where that is a package."""
-    path = Path(inspect.getfile(type(scorer)))
-    files = sorted(path.parent.rglob("*.py")) if path.name == "__init__.py" else [path]
-    found = hashlib.sha256()
-    for file in files:
-        found.update(file.relative_to(path.parent).as_posix().encode() + b"\0" + file.read_bytes())
-    return found.hexdigest()
+    return code_digest(Path(inspect.getfile(type(scorer))))
 
 
 def guarded(scorer: Scorer, params: Params | None) -> ScoreRow:

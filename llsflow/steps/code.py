@@ -43,6 +43,14 @@ _ALONE = ("llsflow.steps",)
 BY_NAME = ("llsflow.tools", "llsflow.shields")
 """Packages that import their modules by names in a table."""
 
+_TOLD = "llsflow.tools."
+"""Modules whose docstrings are what a model is told of their tools."""
+
+_VERSION = "2"
+"""Of how sources are read: what an earlier one remembered is not used."""
+
+_MODULE = re.compile(r"llsflow(?:\.\w+)+")
+
 Read = Callable[[Path], bytes]
 """Path -> its content."""
 
@@ -98,9 +106,10 @@ class Sources:
             path = file_of(name)
             assert path is not None  # noqa: S101 - only modules that are there are named by `_imports`
             content = self.read(path)
-            key = hashlib.sha256(name.encode() + b"\0" + content).hexdigest()
+            key = hashlib.sha256(f"{_VERSION} {name}".encode() + b"\0" + content).hexdigest()
             if key not in self.memo:
-                self.memo[key] = Module(hashlib.sha256(statements(content)).hexdigest(), _imports(name, content))
+                decides = statements(content, docstrings=name.startswith(_TOLD))
+                self.memo[key] = Module(hashlib.sha256(decides).hexdigest(), _imports(name, content))
             self.modules[name] = self.memo[key]
         return self.modules[name]
 
@@ -115,12 +124,15 @@ def file_of(module: str) -> Path | None:
     return file if file.is_file() else None
 
 
-def statements(content: bytes) -> bytes:
-    """Return a source without comments, docstrings and blank lines: what is left decides what it does."""
-    docstrings, texts = _docstrings(content), list[bytes]()
+def statements(content: bytes, *, docstrings: bool = False) -> bytes:
+    """Return a source without comments, docstrings and blank lines: what is left decides what it does.
+
+    `docstrings`: they stay.
+    """
+    left_out, texts = [] if docstrings else _docstrings(content), list[bytes]()
 
     def kept(found: re.Match[bytes]) -> bytes:
-        if found["text"] is None or any(start <= found.start() < end for start, end in docstrings):
+        if found["text"] is None or any(start <= found.start() < end for start, end in left_out):
             return b""
         texts.append(found["text"])  # as it is, with its own blank lines and spaces
         return b"\0"
@@ -175,6 +187,10 @@ def _named(tree: ast.AST, module: str) -> Iterator[str]:
                 raise ValueError(f"{module} has a relative import, which this digest does not follow")
             if node.module and node.module.split(".")[0] == NAME:
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant):
+            # a module that is started as a program, or imported by its name
+            if isinstance(node.value, str) and _MODULE.fullmatch(node.value):
+                yield node.value
         else:
             yield from _named(node, module)
 
@@ -197,6 +213,13 @@ def closure_of(module: str, without: tuple[str, ...] = ()) -> Mapping[str, str]:
     if len(sources.memo) > known:
         _remember(sources)
     return found
+
+
+@cache
+def digest_alone(*modules: str) -> str:
+    """Return the sha256 (hex) of some modules of the installed package, without those that they import."""
+    sources = _sources()
+    return digest_of({module: sources.module(module).digest for module in modules})
 
 
 @cache

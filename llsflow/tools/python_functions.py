@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from llsflow.errors import ConfigError, Mistake
+from llsflow.home import code_digest
 from llsflow.schema.inference import ToolDef
 from llsflow.schema.kinds import or_known
 from llsflow.schema.toolgroups import PythonFunctions
@@ -28,6 +32,18 @@ class _Loaded:
     definition: ToolDef
     function: Callable[..., Any]
     takes: TypeAdapter[Any]
+
+
+def outside_code(entry_points: Sequence[str]) -> dict[str, str]:
+    """Return the sha256 (hex) of the modules of tools that other packages offer, by the tools' names; imports none."""
+    found = {}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        if entry.name in entry_points and entry.module.partition(".")[0] != __name__.partition(".")[0]:
+            with contextlib.suppress(ImportError, ValueError, OSError):  # told when the tool is loaded
+                spec = importlib.util.find_spec(entry.module)
+                if spec is not None and spec.origin is not None:
+                    found[entry.name] = code_digest(Path(spec.origin))
+    return found
 
 
 class PythonTools(ToolProvider):

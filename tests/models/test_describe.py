@@ -164,7 +164,10 @@ def test_digests_follow_the_content_of_their_own_files(copied: Path) -> None:
     assert template.weights_digest == before.weights_digest
     assert template.tokenizer_digest != before.tokenizer_digest
     edit(copied / "config.json", rms_norm_eps=0.5)
-    assert describe_folder(copied).weights_digest != before.weights_digest
+    changed = describe_folder(copied)
+    assert changed.weights_digest != before.weights_digest
+    edit(copied / "generation_config.json", eos_token_id=[1, 2])
+    assert describe_folder(copied).weights_digest != changed.weights_digest
 
 
 def test_code_that_comes_with_the_model_is_part_of_it(copied: Path) -> None:

@@ -89,6 +89,29 @@ def test_the_code_of_a_users_own_scoring_function_is_part_of_the_key(
     del sys.modules["llsflow_plan_own"]
 
 
+def test_the_code_that_makes_questions_decides_answers_too(compiled: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = compiled().step("evaluate-base").settings["generations"]
+    monkeypatch.setattr("llsflow.plan.compile.digest_alone", lambda *modules: ",".join(modules))
+    assert compiled().step("evaluate-base").settings["generations"] != before
+
+
+def test_the_code_of_tools_of_other_packages_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from llsflow.tools.python_functions import outside_code
+
+    info = tmp_path / "own-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[llsflow.tools]\nlookup = llsflow_plan_tool:lookup\nother = x:y\n")
+    module = tmp_path / "llsflow_plan_tool.py"
+    module.write_text("def lookup() -> str:\n    return 'one'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = outside_code(["lookup", "calculator"])
+    assert before.keys() == {"lookup"}
+    module.write_text("def lookup() -> str:\n    return 'two'\n")
+    assert outside_code(["lookup"]) != before
+    assert "llsflow_plan_tool" not in sys.modules
+
+
 def test_keys_are_of_content_not_of_names(compiled: Compile, tmp_path: Path) -> None:
     before = compiled()
     (tmp_path / "copy.csv").write_bytes((tmp_path / "days.csv").read_bytes())
