@@ -81,7 +81,8 @@ def _regexes() -> dict[str, str]:
     right = r"(?i:is)\s+(?:(?i:the|only)\s+)*(?i:correct|right|best)(?:\s+(?i:answer|option|choice|one))?"
     ends = r"[\s*_)\"']*(?:[.!\n,;]|$|(?i:because|since|as)\b)"
     called = rf"(?:(?i:option|choice|letter|answer)\s+{_OPEN}|(?<=[\n(*]|^)\s*(?=[A-J][\s)*]))"
-    reverse = rf"(?<!(?i:\b(?:if|whether|not|why|that))\s+(?:(?i:the)\s+)?){called}([A-Ja-j](?!\p{{L}})){_CLOSE}{right}(?={ends})"
+    doubted = r"(?<!(?i:\b(?:if|whether|not|why|that))\s+(?:(?i:the)\s+)?)"
+    reverse = rf"{doubted}{called}([A-Ja-j](?!\p{{L}})){_CLOSE}{right}(?={ends})"
     # "Answer (B)" as a sentence of its own, or what a reply begins with: elsewhere it is a mention
     few = r"(?:(?i:the|my|so|thus|hence|therefore|final|correct|right|best)[\s,]+)*"
     wrong = r"[^\n.]*\b(?i:wrong|incorrect|false|not|no)\b"
@@ -120,8 +121,9 @@ class MultipleChoice(RegexScorer):
 
     Reads "Answer: B" in some forty languages, with the letters A to J and the first four letters of other
     scripts; the last clear statement in the text counts, as models correct themselves, and a reply that is nothing but
-    a choice is one. Who names several choices names none. `parsed_answer` is what was read, null when nothing was. A row whose expected answer is no choice is unscored. Regexes of one's own are used as they are: the
-    first match counts, and the expected answer may be any text.
+    a choice is one. Who names several choices names none. `parsed_answer` is what was read, null when nothing was. A
+    row whose expected answer is no choice is unscored. Regexes of one's own are used as they are: the first match
+    counts, and the expected answer may be any text.
     """
 
     id = "basic::regex_parser_multiple_choice_answer"
