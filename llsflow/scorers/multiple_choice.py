@@ -72,9 +72,9 @@ def _regexes() -> dict[str, str]:
     named = rf"(?:(?i:{'|'.join(_NAMES)})(?!\p{{Latin}}){_OPEN})?"
     letter = _letters()
     # "Answer: B", "the answer is B", "<answer>B", "Answer $\boxed{B}$"
-    says = rf"(?:[\s*_\"'`)\]]*+[:=][\s:*_=]*{links}?|[\s*_]*{links}|\s*(?:[-–—]+>?|→|⇒)\s|\s*\$?(?=\\boxed))"
+    says = rf"(?:[\s*_\"'`)\]]*+[:=][\s:*_=]*+{links}?|[\s*_]*+{links}|\s*+(?:[-–—]+>?|→|⇒)\s|\s*\$?(?=\\boxed))"
     other = rf"(?:(?i:not)\s+{named}[(*]*[A-J][)*]*\s*[,;:.–—-]*\s*(?i:but|it\s+is|it['’]s|rather|instead)\s+)?"
-    asks = rf"{prefix}(?:\s+(?i:choice|option|letter))?{says}\s*{other}"
+    asks = rf"{prefix}(?:\s+(?i:choice|option|letter))?{says}\s*+{other}"
     tag = rf"<{prefix}(?:\s[^<>\n]*)?>"
     clear = rf"(?:{asks}|{tag}){_OPEN}{named}({letter})"
     # "option B is correct", "(B) is the right answer": not "option B is correct only if"
@@ -88,12 +88,14 @@ def _regexes() -> dict[str, str]:
     wrong = r"[^\n.]*\b(?i:wrong|incorrect|false|not|no)\b"
     mention = rf"{prefix}{_OPEN}{named}({letter})"
     only = rf"(?={_CLOSE}[,:;](?!{wrong})(?!(?s:.)*{prefix}{_OPEN}{named}{letter}))"
+    picks = r"(?<!(?i:\bnot|n['’]t)\s+)\b(?i:choose|pick|select|go\s+with)\s+(?i:the\s+)?"
     bare = "|".join(
         (
-            rf"(?:^|[\n.!?:])[\s*_#>\-(\[\"']*{few}{mention}(?={_CLOSE}(?:[.!]\s|[.!]?$)|[ *_)]*\n)",
-            rf"^[\s*_#>\-(\[\"']*{few}{mention}{only}",
+            rf"{picks}{mention}(?={_CLOSE}(?:[.,!;\n]|$))",
+            rf"(?:^|[\n.!?:])[\s*_#>\-(\[\"']{{0,20}}+{few}{mention}(?={_CLOSE}(?:[.!]\s|[.!]?$)|[ *_)]*\n)",
+            rf"^[\s*_#>\-(\[\"']{{0,20}}+{few}{mention}{only}",
             # a heading, and then "B) Paris"
-            rf"(?:^|\n)[ *_#>]*{few}{prefix}[ *_]*\n{_OPEN}{named}({letter})(?=[*_]*[).:])",
+            rf"(?:^|\n)[ *_#>]*+{few}{prefix}[ *_]*\n{_OPEN}{named}({letter})(?=[*_]*[).:])",
         )
     )
     # "B", "(B)", "Option B."

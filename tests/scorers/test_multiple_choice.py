@@ -126,6 +126,7 @@ def test_an_expected_answer_that_is_no_choice_is_unscored(expected: str) -> None
         "Answer B, because it is old",
         "<answer>B</answer>\nA is wrong because it is old",
         "The answer is not A but B.",
+        "I ruled out answer A. So I go with answer B.",
     ],
 )
 def test_a_mention_is_no_statement(text: str) -> None:
@@ -133,7 +134,13 @@ def test_a_mention_is_no_statement(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["I ruled out answer C.", "Answer A: wrong\nAnswer C: right", "The answer A) is wrong"]
+    "text",
+    [
+        "I ruled out answer C.",
+        "I would not pick answer C.",
+        "Answer A: wrong\nAnswer C: right",
+        "The answer A) is wrong",
+    ],
 )
 def test_mentions_alone_state_nothing(text: str) -> None:
     assert parsed(text) is None
@@ -213,7 +220,7 @@ def test_a_reply_that_is_nothing_but_a_choice_counts_as_it(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["Answer: ", "answer ", "the ", "\\text{", "A or ", "Answer: A, ", "* ", "not A, ", "<a b "]
+    "unit", ["Answer: ", "answer ", "the ", "\\text{", "A or ", "Answer: A, ", "* ", "not A, ", "<a b ", "*\n"]
 )
 def test_long_texts_are_read_in_time(unit: str) -> None:
     row = {"expected_answer": "B", "generated_answer": f"{unit * 3000}\nAnswer: B"}
