@@ -126,7 +126,7 @@ class SimpleQaJudge(Judge):
         r"^\W*([ABC])\W*$",  # the letter alone, as it was asked for
         r"\n[^\w\n]*([ABC])\W*$",  # a last line that is nothing else
         # the letter, and then what it means or why; not where the grades are listed
-        r"^\W*(?=[ABC]\b)(?!(?s:.)*\n\W*[ABC]\s*[:.)])([ABC])(?:\W*[:.)\n]|\W*[,;–—]|\s+-|\s+(?:because|since|as)\b)",
+        r"^\W*(?=[ABC]\b)(?!(?s:.)*\n\W*[ABC]\s*[:.)])([ABC])(?:\W*[:.)\n]|\W*[,;(–—]|\s+-|\s+(?:because|since|as)\b)",
         # the last "grade: B"; one of several, or with a question mark, is none
         rf"(?s:.*){_GRADE}\W*?(?:[:=]|(?i:is|(?:should|would|must)\s+be)\b)\W*(?:(?i:an?|grade)\W+)*([ABC])\b{_ALONE}",
         rf"{_GRADE}\W+(?i:of\W+)?([ABC])\b{_ALONE}",

@@ -109,6 +109,7 @@ def test_where_no_judge_can_be_asked_it_is_refused() -> None:
         ("**C**", "C"),
         ("A.", "A"),
         ("B: incorrect", "B"),
+        ("B (incorrect)", "B"),
         ("The grade is A, as both name Paris.", "A"),
         ("A correct answer would be X, so B", "B"),
         ("A correct answer would be Paris.", None),
