@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from llsflow.schema.scoring import AggregationFunctionType, LLMAsJudgeScoringFnParams
+from llsflow.schema.thoughts import without_thoughts
 from llsflow.scorers.base import EXPECTED, Params, Scorer, ScoreRow, as_text, unscored
 from llsflow.scorers.parsing import Parser, RegexTimeoutError, check_regex
 
@@ -98,7 +99,7 @@ class Judge(Scorer, ABC):
         for number in range(TRIES):
             replies = ask(params.judge_model, asked, number) if asked else {}
             for place, reply in replies.items():
-                scored[place] = _scored(reply, parse)
+                scored[place] = _scored(reply, parse, strips=params.strip_reasoning)
             asked = {place: asked[place] for place in replies if _has_no_score(scored[place])}
         return [scored[place] for place in range(len(rows))]
 
@@ -107,6 +108,11 @@ class JudgeBase(Judge):
     """What a judge model says of the answer, asked by a prompt of the request; the score is what a regex finds."""
 
     id = "llm-as-judge::base"
+
+
+_NOT = r"(?<!(?i:\b(?:not|no|never|than)|n['’]t)\W+(?:(?i:an?|the)\W+)?(?:(?i:grade)\W+)?)"
+_GRADE = rf"{_NOT}(?i:\bgrade)"
+_ALONE = r"(?!\s*(?:\?|[/|,&]\s*[ABC]\b|(?i:or|and)\s+[ABC]\b))"
 
 
 class SimpleQaJudge(Judge):
@@ -118,9 +124,13 @@ class SimpleQaJudge(Judge):
     id = "llm-as-judge::405b-simpleqa"
     regexes = (
         r"^\W*([ABC])\W*$",  # the letter alone, as it was asked for
-        r"(?i:\bgrade)\W+(?:(?i:is|of)\W+)*([ABC])\b",
-        r"^\W*([ABC])\W*[:.)\n]",  # the letter, and then what it means
-        r"\b([ABC])\W*$",  # a sentence that ends in it: elsewhere "A" is an article
+        r"\n[^\w\n]*([ABC])\W*$",  # a last line that is nothing else
+        # the letter, and then what it means or why; not where the grades are listed
+        r"^\W*(?=[ABC]\b)(?!(?s:.)*\n\W*[ABC]\s*[:.)])([ABC])(?:\W*[:.)\n]|\W*[,;(–—]|\s+-|\s+(?:because|since|as)\b)",
+        # the last "grade: B"; one of several, or with a question mark, is none
+        rf"(?s:.*){_GRADE}\W*?(?:[:=]|(?i:is|(?:should|would|must)\s+be)\b)\W*(?:(?i:an?|grade)\W+)*([ABC])\b{_ALONE}",
+        rf"{_GRADE}\W+(?i:of\W+)?([ABC])\b{_ALONE}",
+        rf"{_NOT}\b([ABC])\W*$",  # a sentence that ends in it: elsewhere "A" is an article
     )
     template = """You grade an answer to a question of fact. Compare it with the correct answer, and choose one grade.
 
@@ -137,11 +147,12 @@ Answer to grade: {generated_answer}
 Reply with the letter of the grade alone: A, B or C."""
 
 
-def _scored(reply: str | ValueError, parse: Parser) -> dict[str, Any]:
+def _scored(reply: str | ValueError, parse: Parser, *, strips: bool) -> dict[str, Any]:
+    """Return the score that stands in a reply; `strips`: reasoning in it is not read."""
     if isinstance(reply, ValueError):
         return unscored(f"the judge did not answer: {reply}", judge_feedback=None)
     try:
-        found = parse(reply)
+        found = parse(without_thoughts(reply) if strips else reply)
     except RegexTimeoutError as error:
         return unscored(str(error), judge_feedback=reply)
     if found is None:

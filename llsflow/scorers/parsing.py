@@ -43,7 +43,7 @@ def check_regex(text: str) -> list[str]:
     import regex
 
     try:
-        pattern = _compiled(text)
+        pattern = compiled(text)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
         return [f"{text!r} is not a regex ({error}): mend it, for example 'Answer: (.+)'"]
     if pattern.groups == 0:
@@ -59,7 +59,7 @@ class Parser:
 
     def __init__(self, regexes: Sequence[str], *, last: bool = False) -> None:
         self._last = last
-        self._patterns = [(text, _compiled(text), _group(_compiled(text))) for text in regexes]
+        self._patterns = [(text, compiled(text), _group(compiled(text))) for text in regexes]
 
     def __call__(self, text: str) -> str | None:
         """Return the answer that stands in `text`, stripped; None when no regex finds one.
@@ -87,7 +87,8 @@ class Parser:
 
 
 @lru_cache(maxsize=256)
-def _compiled(text: str) -> regex.Pattern[str]:
+def compiled(text: str) -> regex.Pattern[str]:
+    """Return a regex that is ready to search."""
     import regex
 
     return regex.compile(text)

@@ -9,7 +9,10 @@ from llsflow.scorers.base import NO_ANSWER, Params, Scorer, ScoreRow, answers, c
 
 
 class SubsetOf(Scorer):
-    """1.0 when the expected answer stands somewhere in the generated answer, both in composed form (NFC); else 0.0."""
+    """1.0 when the expected answer stands somewhere in the generated answer, both in composed form (NFC); else 0.0.
+
+    An empty expected answer would stand in every text: it is met by an empty answer alone.
+    """
 
     id = "basic::subset_of"
 
@@ -22,4 +25,6 @@ def _score(row: Mapping[str, Any]) -> dict[str, Any]:
     pair = answers(row)
     if pair is None:
         return unscored(NO_ANSWER)
-    return {"score": 1.0 if composed(pair[0]) in composed(pair[1]) else 0.0}
+    expected, generated = composed(pair[0]), composed(pair[1])
+    met = expected in generated if expected.strip() else not generated.strip()
+    return {"score": 1.0 if met else 0.0}

@@ -24,6 +24,10 @@ def score(scorer: str, expected: Any, generated: Any) -> Any:
         ("It is Paris", "Paris", 0.0, 0.0),
         ("é", "é", 1.0, 1.0),
         ("5", "", 0.0, 0.0),
+        ("", "", 1.0, 1.0),
+        ("", " \n", 0.0, 1.0),
+        ("", "Paris", 0.0, 0.0),
+        (" ", "It is Paris", 0.0, 0.0),
     ],
 )
 def test_text(expected: str, generated: str, equal: float, subset: float) -> None:

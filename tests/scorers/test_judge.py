@@ -109,11 +109,43 @@ def test_where_no_judge_can_be_asked_it_is_refused() -> None:
         ("**C**", "C"),
         ("A.", "A"),
         ("B: incorrect", "B"),
+        ("B (incorrect)", "B"),
         ("The grade is A, as both name Paris.", "A"),
         ("A correct answer would be X, so B", "B"),
         ("A correct answer would be Paris.", None),
+        ("A: CORRECT\nB: INCORRECT\nC: NOT_ATTEMPTED\n\nB", "B"),
+        ("A: CORRECT\nB: INCORRECT\nC: NOT_ATTEMPTED\n\nThe grade is B.", "B"),
+        ("It is not grade A but grade B.", "B"),
+        ("It is not grade A.", None),
+        ("This isn't A", None),
+        ("B because Grade A needs all facts", "B"),
+        ("A, since both name Paris; grade B would need a mistake", "A"),
+        ("The grade is A, as grade B needs a contradiction.", "A"),
+        ("Grade: A? No, it contradicts. Grade: B", "B"),
+        ("Grade: A, B or C? It contradicts, so grade B.", "B"),
+        ("The grade is not A, it is B", "B"),
+        ("**Grade:** C", "C"),
     ],
 )
-def test_the_article_is_no_grade(reply: str, grade: str | None) -> None:
+def test_a_grade_is_what_is_stated_as_one(reply: str, grade: str | None) -> None:
     parse = Parser(SimpleQaJudge.regexes)
     assert parse(reply) == grade
+
+
+def test_a_judges_reasoning_is_not_read() -> None:
+    reply = "<think>Grade: A? no, it contradicts.</think>\nB"
+    own = LLMAsJudgeScoringFnParams(judge_model="wise")
+    (result,) = score_rows(ROWS[:1], "llm-as-judge::405b-simpleqa", own, Wise(reply)).score_rows
+    assert (result["score"], result["judge_feedback"]) == ("B", reply)
+    scores = params(judge_score_regexes=[r"Score: (\d+)"])
+    judge = Wise("<think>Perhaps Score: 9, but it errs</think>Score: 2", "<think>Score: 9")
+    result, cut_off = score_rows(ROWS, "llm-as-judge::base", scores, judge).score_rows
+    assert (result["score"], cut_off["score"]) == ("2", None)
+    assert [list(prompts) for _, prompts, _ in judge.asked] == [[0, 1], [1], [1]], "no score: asked again"
+
+
+def test_strip_reasoning_false_reads_a_judges_reply_as_it_is() -> None:
+    kept = params(judge_score_regexes=[r"Score: (\d+)"], strip_reasoning=False)
+    judge = Wise("<think>Score: 9</think>Score: 2")
+    (result,) = score_rows(ROWS[:1], "llm-as-judge::base", kept, judge).score_rows
+    assert result["score"] == "9"

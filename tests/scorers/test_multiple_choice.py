@@ -65,7 +65,6 @@ def test_the_last_named_choice_is_read(text: str, letter: str) -> None:
     "text",
     [
         "",
-        "B",
         "the answer is a number",
         "Answer: Apple",
         "Answer: I think it is hard",
@@ -102,3 +101,127 @@ def test_an_expected_answer_that_is_no_choice_is_unscored(expected: str) -> None
     result = MultipleChoice().score({"expected_answer": expected, "generated_answer": "Answer: B"})
     assert result["score"] is None
     assert "is no choice: a letter from A to J" in result["unscored"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Answer: B\n\nExplanation:\n- Answer A: wrong because it is old\n- Answer C: wrong because it is new",
+        "The answer is B. Answer choice D is incorrect since it is old",
+        "The correct answer is B. The answer A is a distractor.",
+        "Answer: B. I ruled out answer C.",
+        "Answer: B\n\nThe answer A) is wrong",
+        "Answer: A\nWait, option B is correct.",
+        "Answer: B. Option A is correct only if it rains.",
+        "Answer: B, A is wrong",
+        "Answer: B, C and D are wrong",
+        "Option A is wrong. Option B is correct.",
+        "(B) is the correct answer.",
+        "The correct option is B.",
+        "Answer choice: B",
+        "Answer - B",
+        "## Answer\n\nB) Paris",
+        "**Answer**\nB",
+        "Answer (B)",
+        "Answer B, because it is old",
+        "<answer>B</answer>\nA is wrong because it is old",
+        "The answer is not A but B.",
+        "I ruled out answer A. So I go with answer B.",
+    ],
+)
+def test_a_mention_is_no_statement(text: str) -> None:
+    assert parsed(text) == "B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I ruled out answer C.",
+        "I would not pick answer C.",
+        "Answer A: wrong\nAnswer C: right",
+        "The answer A) is wrong",
+    ],
+)
+def test_mentions_alone_state_nothing(text: str) -> None:
+    assert parsed(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Answer: A or B",
+        "Answer: A, B",
+        "Answer: A and B are both possible",
+        "Answer: A & C",
+        "Answer: A/B/C/D",
+        "Answer: [A/B/C/D]",
+        "The answer is A or C.",
+        "Answer: **A** or **B**",
+        "Answer: A) or B)",
+        "Answer: A+B",
+        "Answer: a or b",
+        "Format: 'Answer: A/B/C/D'",
+        "Answer: A, B, C or D",
+        "答案：A和B",
+        "A or B",
+        "Answer: A\n\nNo, the answer is A or B.",
+        "Answer: C++",
+        "Answer: D'Artagnan",
+        "Answer: C#",
+    ],
+)
+def test_several_choices_are_none(text: str) -> None:
+    assert parsed(text) is None
+
+
+@pytest.mark.parametrize("echo", ["Format: 'Answer: A/B/C/D'", "Write 'Answer: A, B, C or D'", "Answer: [A|B|C|D]"])
+def test_how_the_question_asked_to_be_answered_is_no_statement(echo: str) -> None:
+    assert parsed(f"{echo}\n\nAnswer: B") == "B"
+    assert parsed(f"Answer: B\n\n({echo})") == "B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"Answer: \(B\)",
+        r"Answer: \(\boxed{B}\)",
+        r"The answer is \(\boxed{\text{B}}\).",
+        r"Answer: \[\boxed{B}\]",
+        r"Answer $\boxed{B}$",
+        r"Answer: $\mathbf{B}$",
+        r"Answer: \textbf{B}",
+        r"Answer: \mathrm{B}",
+        r"\mathrm{B}",
+        "Answer: “B”",
+        "Answer: ‘B’",
+        "Answer: 'B'",
+        "{'answer': 'B'}",
+        '{"answer": "B"}',
+        "Answer:&nbsp;B",
+        'Answer: <span class="x">B</span>',
+        "<answer>B</answer>",
+        "<answer>\nb\n</answer>",
+    ],
+)
+def test_markup_and_quotes_are_read_through(text: str) -> None:
+    assert parsed(text) == "B"
+
+
+def test_a_choice_that_is_denied_is_not_named() -> None:
+    assert parsed("The answer is not A, it is C.") == "C"
+    assert parsed("The answer is not A.") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["B", "(B)", "B.", r"\boxed{B}", " b\n", "**B**", "B)", "Option B", "Ｂ", r"$\boxed{\text{(B)}}$"]
+)
+def test_a_reply_that_is_nothing_but_a_choice_counts_as_it(text: str) -> None:
+    assert parsed(text) == "B"
+
+
+@pytest.mark.parametrize(
+    "unit", ["Answer: ", "answer ", "the ", "\\text{", "A or ", "Answer: A, ", "* ", "not A, ", "<a b ", "*\n"]
+)
+def test_long_texts_are_read_in_time(unit: str) -> None:
+    row = {"expected_answer": "B", "generated_answer": f"{unit * 3000}\nAnswer: B"}
+    assert MultipleChoice().score(row) == {"score": 1.0, "parsed_answer": "B"}
