@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from llsflow.scorers.mathtext import MOST_CHARACTERS, is_word, number, plain, squeezed
+from llsflow.scorers.mathtext import MOST_CHARACTERS, is_word, literal, number, plain, squeezed, unit
 
 TIME_LIMIT_SECONDS = 3.0
 """Most processor time for one pair of answers."""
@@ -38,10 +38,17 @@ def equivalent(expected: str, generated: str) -> bool:
     Raises:
         UndecidedError: it could not be decided within TIME_LIMIT_SECONDS.
     """
+    if (written := (literal(expected), literal(generated))) != (None, None):
+        return written[0] == written[1]
+    units = unit(expected), unit(generated)
+    if None not in units and units[0] != units[1]:
+        return False
     left, right = plain(expected), plain(generated)
     if squeezed(left) == squeezed(right):
         return True
     if not left or not right or is_word(left) or is_word(right):
+        return bool(left) and left.casefold() == right.casefold()
+    if (len(left) == 1 and len(right) == 1 and (left + right).isalpha()) or _set_and_tuple(left, right):
         return False
     numbers = number(left), number(right)
     if numbers[0] is not None and numbers[1] is not None:
@@ -49,6 +56,13 @@ def equivalent(expected: str, generated: str) -> bool:
     if max(len(left), len(right)) > MOST_CHARACTERS:
         return False
     return WORKER.equal(left, right)
+
+
+def _set_and_tuple(left: str, right: str) -> bool:
+    """Return whether one of two answers is a set and the other has an order."""
+    ordered = [text.startswith("(") and text.endswith(")") for text in (left, right)]
+    sets = [text.startswith("\\{") and text.endswith("\\}") for text in (left, right)]
+    return (ordered[0] and sets[1]) or (sets[0] and ordered[1])
 
 
 class Worker:

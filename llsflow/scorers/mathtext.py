@@ -12,6 +12,7 @@ _NOTHING = re.compile(r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])"
 _WORDS = r"\\(?:text|mathrm|textrm|mbox|operatorname|textbf|mathbf)"
 _UNIT = re.compile(rf"(?<=[\d}})\]])\s*{_WORDS}\s*\{{[^{{}}]*\}}\s*(?:\^\s*\{{?-?\d+\}}?)?\s*$")
 _PLAIN_UNIT = re.compile(r"(?<=\d)\s*(?:\\?%|percent(?:age)?|pct|\^\s*\{?\\circ\}?|°|\\degree(?:s)?)\s*$")
+_WORD_UNIT = re.compile(r"(?<=\d)\s+(?!(?:and|or|mod|times|plus|minus|over)\b)([a-z]{3,}(?:\s[a-z]{2,})?)\s*$")
 _UNWRAP = re.compile(rf"{_WORDS}\s*\{{([^{{}}]*)\}}")
 _REPLACE = (
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -29,6 +30,16 @@ _DECIMAL_COMMA = re.compile(r"([+-]?0),(\d+)")
 """Behind a 0 no comma parts thousands; elsewhere 1,2 may be two numbers."""
 _DECIMAL = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)")
 
+_INFINITY = re.compile(r"(?<![A-Za-z\\])(?:infinity|inf)(?![A-Za-z])", re.IGNORECASE)
+_ABOUT = re.compile(r"^(?:\\approx(?![A-Za-z])|≈|(?:approximately|about|roughly)\b)\s*", re.IGNORECASE)
+_SCALES = {**{"dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}}
+_SCALED = re.compile(
+    rf"(?<![\d.,])(\d+(?:\.\d+)?)\s*(?:{_WORDS}\s*\{{\s*)?({'|'.join(_SCALES)})(?![a-z])(\s*\}})?", re.IGNORECASE
+)
+_BASED = re.compile(r"\d[\dA-Fa-f]*\s*_\s*(?:\{\s*(\d+)\s*\}|(\d+))")
+_CLOCK = re.compile(r"\d\s*[ap]\.?\s*m\b\.?", re.IGNORECASE)
+_DATE = re.compile(r"(?<!\d)(?:\d{4}-\d{2}-\d{2}|\d{1,2}/\d{1,2}/\d{2,4})(?!\d)")
+
 MOST_CHARACTERS = 1000
 """Longer answers are no numbers or terms that anybody wrote."""
 
@@ -40,10 +51,12 @@ def plain(text: str) -> str:
 
     Source: the normalisation of Lewkowycz et al. 2022 (Minerva, arXiv:2206.14858, appendix); the rules are our own.
     """
-    text = _NOTHING.sub("", _SPACES.sub(" ", composed(text))).strip().strip("$").strip().rstrip(".").strip()
+    text = _NOTHING.sub("", _SPACES.sub(" ", composed(text))).replace(r"\$", "").strip().strip("$").strip()
+    text = _INFINITY.sub(r"\\infty", _ABOUT.sub("", text.rstrip(".").strip()))
+    text = _SCALED.sub(_scaled, text)
     for pattern, replacement in _REPLACE:
         text = pattern.sub(replacement, text)
-    text = _PLAIN_UNIT.sub("", _UNIT.sub("", text))
+    text = _PLAIN_UNIT.sub("", _WORD_UNIT.sub("", _UNIT.sub("", text)))
     previous = None
     while previous != text:
         previous, text = text, _UNWRAP.sub(r"\1", text)
@@ -52,6 +65,49 @@ def plain(text: str) -> str:
     text = _MIXED.sub(_sum, text)
     text = _EXPONENT.sub(r"\1\\cdot 10^{\2}", text)
     return re.sub(r"\s+", " ", text).strip()
+
+
+def _scaled(found: re.Match[str]) -> str:
+    value = Fraction(found[1]) * _SCALES[found[2].lower()]
+    return str(value) if value.denominator == 1 else found.group()
+
+
+def unit(text: str) -> str | None:
+    """Return the unit behind an answer in one form, or the sign of money before it; None: there is none."""
+    text = _NOTHING.sub("", _SPACES.sub(" ", composed(text))).strip().strip(".")
+    if re.match(r"\\\$|\$(?!.*\$$)|[€£¥]", text):
+        return "€" if text[0] == "€" else "£" if text[0] == "£" else "¥" if text[0] == "¥" else "dollar"
+    text = text.strip("$").strip()
+    if found := _PLAIN_UNIT.search(text):
+        return "percent" if found.group().strip(" \\").lower()[:1] in ("%", "p") else "degree"
+    text = _SCALED.sub(_scaled, text)
+    if (found := _UNIT.search(text) or _WORD_UNIT.search(text)) is None:
+        return None
+    word = re.sub(r"[^a-z0-9/^]", "", _UNWRAP.sub(r"\1", found.group()).lower())
+    return _UNITS.get(word, word.removesuffix("s")) or None
+
+
+_UNITS = {"degrees": "degree", "percent": "percent", "dollars": "dollar"}
+
+
+def literal(text: str) -> str | None:
+    """Return an answer that is compared as it is written: a number of a base, a time, a date; None: it is none."""
+    text = _SPACES.sub(" ", composed(text)).strip().strip("$").strip()
+    previous = None
+    while previous != text:
+        previous, text = text, _UNWRAP.sub(r"\1", text)
+    if _BASED.fullmatch(text) or _CLOCK.search(text) or _DATE.search(text):
+        return re.sub(r"[\s.{}]", "", text).lower()
+    return None
+
+
+def is_value(text: str) -> bool:
+    """Return whether a text is nothing but a value: a number, or what is in signs of a formula."""
+    text = text.strip()
+    if not text or "\n" in text or len(text) > MOST_CHARACTERS:
+        return False
+    whole = (text.startswith("$") and text.endswith("$") and len(text) > 2) or re.fullmatch(r"\\\(.*\\\)", text)
+    return bool(whole) or number(plain(text)) is not None
 
 
 def _sum(found: re.Match[str]) -> str:

@@ -43,7 +43,8 @@ def score(expected: Any, generated: str) -> dict[str, Any]:
         ("Answer: 4\nNo. Answer: 5 apples", "5 apples"),
         (r"final answer is: $\boxed{5", None),
         ("I do not know.", None),
-        ("5", None),
+        ("5", "5"),
+        ("5 and more", None),
         (r"The final answer is: \(\boxed{5}\)", "5"),
         (r"The final answer is: \[\boxed{5}\]", "5"),
         ("The final answer is:\n\n\\[\n\\boxed{5}\n\\]", "5"),
@@ -248,3 +249,53 @@ def test_own_regexes() -> None:
     params = RegexParserScoringFnParams(parsing_regexes=[r"#### (.*)"])
     row = {"expected_answer": "6 * 7 is 42\n#### 42", "generated_answer": "#### 42.0"}
     assert MathResponse().score(row, params) == {"score": 1.0, "parsed_answer": "42.0"}
+
+
+@pytest.mark.parametrize(
+    ("expected", "generated", "score"),
+    [
+        ("x. Altogether 72.\n#### 72", "The answer is 72.", 1.0),
+        ("72", "72", 1.0),
+        ("72", "$72$", 1.0),
+        ("72", "#### 72", 1.0),
+        ("42", "The answer is approximately 42.", 1.0),
+        ("42", r"\boxed 42", 1.0),
+        ("1,2", r"\boxed{1} and \boxed{2}", 1.0),
+        ("2", r"\boxed{1} and \boxed{2}", 0.0),
+        (r"\text{Yes}", r"\boxed{\text{yes}}", 1.0),
+        (r"\text{No solution}", r"\boxed{\text{no solution}}", 1.0),
+        ("odd", "The answer is Odd.", 1.0),
+        (r"\infty", r"\boxed{infinity}", 1.0),
+        ("18", r"\boxed{18\$}", 1.0),
+        (r"\approx 12", r"\boxed{12}", 1.0),
+        ("12", r"\boxed{\approx 12}", 1.0),
+        ("101_2", r"\boxed{101_3}", 0.0),
+        ("101_2", r"\boxed{101_{2}}", 1.0),
+        ("1234_5", r"\boxed{1234}", 0.0),
+        ("10_2", r"\boxed{10}", 0.0),
+        (r"7:00\text{ p.m.}", r"\boxed{7:00\text{ a.m.}}", 0.0),
+        (r"7:00\text{ p.m.}", r"\boxed{7:00 pm}", 1.0),
+        ("2024-01-05", r"\boxed{2018}", 0.0),
+        ("1/5/2024", r"\boxed{1/10/1012}", 0.0),
+        (r"18\text{ cm}", r"\boxed{18\text{ m}}", 0.0),
+        (r"18\text{ cm}", r"\boxed{18}", 1.0),
+        ("18", r"\boxed{18\text{ cm}}", 1.0),
+        (r"10\text{ apples}", r"\boxed{10\text{ oranges}}", 0.0),
+        (r"10\text{ apples}", r"\boxed{10\text{ apple}}", 1.0),
+        (r"5\%", r"\boxed{\$5}", 0.0),
+        (r"5^\circ", r"\boxed{5\%}", 0.0),
+        (r"5\%", r"\boxed{5}", 1.0),
+        (r"5\text{ million}", r"\boxed{5}", 0.0),
+        (r"5\text{ million}", r"\boxed{5000000}", 1.0),
+        (r"2\text{ dozen}", r"\boxed{2}", 0.0),
+        ("(3,4)", r"\boxed{\{3,4\}}", 0.0),
+        ("A", r"\boxed{a}", 0.0),
+        ("n", r"\boxed{N}", 0.0),
+        ("A", r"\boxed{A}", 1.0),
+        ("18", r"\boxed{\$18}", 1.0),
+        ("$18", "The answer is 18 dollars.", 1.0),
+        ("x\ny", "The answer is 3", None),
+    ],
+)
+def test_what_a_teacher_says_of_further_answers(expected: str, generated: str, score: float | None) -> None:
+    assert MathResponse().prepare()({"expected_answer": expected, "generated_answer": generated})["score"] == score
