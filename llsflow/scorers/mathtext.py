@@ -75,9 +75,11 @@ def _scaled(found: re.Match[str]) -> str:
 def unit(text: str) -> str | None:
     """Return the unit behind an answer in one form, or the sign of money before it; None: there is none."""
     text = _NOTHING.sub("", _SPACES.sub(" ", composed(text))).strip().strip(".")
-    if re.match(r"\\\$|\$(?!.*\$$)|[€£¥]", text):
-        return "€" if text[0] == "€" else "£" if text[0] == "£" else "¥" if text[0] == "¥" else "dollar"
-    text = text.strip("$").strip()
+    if text and text[0] in _MONEY:
+        return text[0]
+    if text.startswith(r"\$") or (text.startswith("$") and text.count("$") == 1):  # two of them are a formula's
+        return "dollar"
+    text = text.replace("$", "").strip()
     if found := _PLAIN_UNIT.search(text):
         return "percent" if found.group().strip(" \\").lower()[:1] in ("%", "p") else "degree"
     text = _SCALED.sub(_scaled, text)
@@ -87,6 +89,7 @@ def unit(text: str) -> str | None:
     return _UNITS.get(word, word.removesuffix("s")) or None
 
 
+_MONEY = "€£¥"
 _UNITS = {"degrees": "degree", "percent": "percent", "dollars": "dollar"}
 
 

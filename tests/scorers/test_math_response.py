@@ -295,6 +295,7 @@ def test_own_regexes() -> None:
         ("18", r"\boxed{\$18}", 1.0),
         ("$18", "The answer is 18 dollars.", 1.0),
         ("x\ny", "The answer is 3", None),
+        (r"$28\%$", "The answer is $28$ percent", 1.0),
     ],
 )
 def test_what_a_teacher_says_of_further_answers(expected: str, generated: str, score: float | None) -> None:
