@@ -13,7 +13,7 @@ from llsflow.agents import history
 from llsflow.agents.standalone import StandaloneAgent
 from llsflow.data.conversation import Conversation
 from llsflow.errors import LlsflowError, NotFoundError, Stopped, UnavailableError
-from llsflow.models.generation import Generation
+from llsflow.models.generation import FILTERED, Generation
 from llsflow.models.remote import MOST_IN_A_ROW
 from llsflow.schema.agents import InferenceStep
 from llsflow.schema.inference import CompletionMessage, StopReason
@@ -117,7 +117,8 @@ class AgentCandidateAnswers:
             self.agent.sessions.delete(session_id)
         message = CompletionMessage.model_validate(work.turn.output_message)
         tokens = sum((step.get("usage") or {}).get("completion_tokens", 0) for step in work.turn.steps)
-        return Generation(str(message.content), tokens, work.finish, prompt, None, False, work.turn.steps), None
+        why = FILTERED if work.finish == "content_filter" else None
+        return Generation(str(message.content), tokens, work.finish, prompt, why, False, work.turn.steps), None
 
 
 @dataclass

@@ -8,6 +8,9 @@ from typing import Any, Literal
 Finish = Literal["stop", "length", "content_filter"]
 """stop: the model or a stop text ended it; length: max_tokens or the context did; content_filter: its server did."""
 
+FILTERED = "the server's content filter withheld the answer"
+"""Why such an answer is not scored."""
+
 
 @dataclass(frozen=True)
 class Generation:

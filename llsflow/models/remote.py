@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llsflow.data.conversation import Conversation
 from llsflow.errors import ConfigError, LlsflowError, Mistake, Stopped, UnavailableError
 from llsflow.models.endpoint import COMPLETION, EMBEDDING, RERANK, Channel, Operation, Reply, Unanswered
-from llsflow.models.generation import Generation
+from llsflow.models.generation import FILTERED, Generation
 from llsflow.models.protocol import request_body, wire
 from llsflow.schema.inference import ResponseFormat
 from llsflow.schema.models import Endpoint, ModelConfig
@@ -115,7 +115,8 @@ class RemoteModel:
             prompt = json.dumps(body if len(body) > 1 else body["messages"], ensure_ascii=False)
             if isinstance(found, str | Unanswered):
                 return Generation("", 0, "stop", prompt, str(found), passing=isinstance(found, Unanswered))
-            return Generation(found.text, found.tokens, found.finish, prompt, reasoning=found.reasoning)
+            why = FILTERED if found.finish == "content_filter" else None
+            return Generation(found.text, found.tokens, found.finish, prompt, why, reasoning=found.reasoning)
 
         return self._gathered(self._answers(COMPLETION, bodies, stopping), made, on_generation)
 

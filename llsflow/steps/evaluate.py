@@ -16,7 +16,7 @@ from llsflow.schema.benchmarks import ExperimentBenchmark, ModelCandidate
 from llsflow.schema.scoring import ScoringResult
 from llsflow.steps.answers import answer_rows
 from llsflow.steps.context import StepContext
-from llsflow.steps.judging import asker
+from llsflow.steps.judging import Asker
 
 REPEATS = "repeats.json"
 HEADLINES = ("accuracy", "weighted_average", "average", "median")
@@ -39,6 +39,7 @@ def run(context: StepContext) -> dict[str, Any]:
     source = source_at(where["data"])
     rows = [row for _, row in rows_of(source, benchmark.dataset_id)][: config.num_examples]
     made: list[Generation] = []
+    ask = Asker(context)
 
     def generate(conversations: list[Conversation]) -> list[dict[str, Any]]:
         made.extend(answer_rows(context, benchmark, conversations * benchmark.repeats, rows * benchmark.repeats))
@@ -50,9 +51,9 @@ def run(context: StepContext) -> dict[str, Any]:
         benchmark.scoring_functions,
         scoring_params=config.scoring_params,
         system_message=system.content if system else None,
-        ask=asker(context),
+        ask=ask,
     )
-    every = [response.scores, *_further_scores(context, benchmark, rows, made)]
+    every = [response.scores, *_further_scores(ask, benchmark, rows, made)]
     table = per_row_table(rows, [generation.prompt for generation in made[: len(rows)]], response)
     home.write_json(context.folder / "response.json", response.model_dump(mode="json"))
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
@@ -65,7 +66,8 @@ def run(context: StepContext) -> dict[str, Any]:
     context.run.log_metrics(flat_metrics(f"eval/{benchmark.benchmark_id}", scores))
     context.run.log_table(table, "rows.json")
     failed = _rows_where(made, rows, lambda generation: generation.error is not None)
-    passing = _rows_where(made, rows, lambda generation: generation.passing)
+    not_judged = {place + 1 for place in ask.unanswered}
+    passing = {*_rows_where(made, rows, lambda generation: generation.passing), *not_judged}
     counts = counted([generation.record() for generation in made])
     return {
         "benchmark": benchmark.benchmark_id,
@@ -74,6 +76,7 @@ def run(context: StepContext) -> dict[str, Any]:
         **({"noise": {name: noise([one[name] for one in every]) for name in scores}} if len(every) > 1 else {}),
         **({"failed": len(failed), "failed_rows": failed[:MOST_NAMED]} if failed else {}),
         "counts": counts.model_dump(mode="json"),
+        **({"not_judged": len(not_judged)} if not_judged else {}),
         **({"unanswered": len(passing)} if passing else {}),
     }
 
@@ -84,7 +87,7 @@ def _rows_where(made: Sequence[Generation], rows: Sequence[Row], so: Callable[[G
 
 
 def _further_scores(
-    context: StepContext, benchmark: ExperimentBenchmark, rows: Sequence[Row], made: Sequence[Generation]
+    ask: Asker, benchmark: ExperimentBenchmark, rows: Sequence[Row], made: Sequence[Generation]
 ) -> Iterator[dict[str, ScoringResult]]:
     """Yield the scores of each time after the first that the rows were answered."""
     if len(made) == len(rows):
@@ -93,7 +96,7 @@ def _further_scores(
     params = benchmark.benchmark_config.scoring_params
     for start in range(len(rows), len(made), len(rows)):
         answers = [generation.record() for generation in made[start : start + len(rows)]]
-        yield score_generations(asked, answers, benchmark.scoring_functions, params, asker(context))
+        yield score_generations(asked, answers, benchmark.scoring_functions, params, ask)
 
 
 def noise(results: Sequence[ScoringResult]) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from llsflow.data.conversation import Conversation, user
 from llsflow.models.generation import Generation
 from llsflow.schema.models import TEMPLATE_DATE, ModelConfig
 from llsflow.schema.sampling import SamplingParams, TopPSamplingStrategy
-from llsflow.scorers import Ask
 from llsflow.steps.context import StepContext
+from llsflow.steps.results import generations_folder
 
 REPLIES = "replies.jsonl"
 
@@ -41,25 +41,28 @@ def text_of(made: Generation) -> str | ValueError:
     return ValueError(made.error) if made.error else made.text
 
 
-def asker(context: StepContext) -> Ask:
-    """Return what asks the models of the step's scoring functions."""
-    return _Asker(context)
+class Asker:
+    """Asks the models of a step's scoring functions; replies are kept as they come, vectors are made again.
 
-
-class _Asker:
-    """Asks; replies are kept as they come, vectors are made again."""
+    Replies lie beside the answers that they are about, so that an evaluation that is asked again finds them.
+    """
 
     def __init__(self, context: StepContext) -> None:
         self.context = context
         self.models: Mapping[str, Any] = context.step.locations["judges"]
-        self.path = context.folder / REPLIES
+        self.unanswered: set[int] = set()
+        """Places of rows that a judge has not answered for a reason that passes."""
+        self.path = generations_folder(context.step) / REPLIES
         self.kept = _read(self.path.read_bytes() if self.path.is_file() else b"")
 
     def __call__(self, name: str, prompts: Mapping[int, str], number: int) -> dict[int, str | ValueError]:
-        keys = {place: _key(name, prompt, number) for place, prompt in prompts.items()}
+        settings = self.context.step.settings
+        judge = [name, settings.get("judges", {}).get(name), settings["seed"]]
+        keys = {place: _key(judge, prompt, number) for place, prompt in prompts.items()}
         new = {place: conversation_of(prompt) for place, prompt in prompts.items() if keys[place] not in self.kept}
         answered: dict[int, Generation] = {}
         if new:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab") as file:
 
                 def keep(place: int, made: Generation) -> None:
@@ -68,6 +71,11 @@ class _Asker:
                         file.flush()
 
                 answered = _answers(self.context, self._model(name))(new, number, keep)
+        for place, made in answered.items():
+            if made.passing:
+                self.unanswered.add(place)
+            elif made.error is None:
+                self.kept[keys[place]] = made.text
         return {place: text_of(answered[place]) if place in answered else self.kept[keys[place]] for place in prompts}
 
     def embed(self, name: str, texts: Mapping[int, str]) -> Mapping[int, list[float] | ValueError]:
@@ -135,8 +143,8 @@ def _answers(context: StepContext, model: ModelConfig) -> Answers:
     return endpoint if model.endpoint else local
 
 
-def _key(name: str, prompt: str, number: int) -> str:
-    return hashlib.sha256(json.dumps([name, prompt, number]).encode()).hexdigest()
+def _key(judge: list[Any], prompt: str, number: int) -> str:
+    return hashlib.sha256(json.dumps([judge, prompt, number], sort_keys=True).encode()).hexdigest()
 
 
 def _read(content: bytes) -> dict[str, str]:

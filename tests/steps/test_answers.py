@@ -314,6 +314,38 @@ def test_a_judge_that_goes_away_is_not_asked_again_what_it_said(tmp_path: Path) 
     assert len([body for body in script.sent if body["model"] == "theirs"]) == 30
 
 
+def test_rows_that_a_judge_did_not_answer_are_judged_by_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "FIRST_WAIT_SECONDS", 0.01)
+    well, asked = False, Counter[str]()
+
+    def say(body: dict[str, Any], number: int) -> Any:
+        prompt = body["messages"][0]["content"]
+        if body["model"] != "wise":
+            return echo(body, number)
+        if not well and "q1" in prompt:
+            return Answer("busy", 503)
+        asked[prompt] += 1
+        return "Score: 3" if prompt.startswith("Of 9") else "C"
+
+    with scripted(say) as script:
+        one = f"{judge(script)[:-2]}, retries: 0}}}}"
+        words = overrides(tmp_path, script, questions(3), benchmark(tmp_path, JUDGED), one)
+        first = evaluate(words, Counting())
+        assert first.open
+        assert (first.summary["unanswered"], first.summary["not_judged"]) == (1, 1)
+        step = compile_plan(load_experiment("eval", words).experiment).steps[0]
+        assert (step.state, step.reason) == (StepState.RESUME, "asks the 1 rows again that were not answered")
+        well = True
+        again = evaluate(words, Counting())
+        assert len([body for body in script.sent if body["model"] == "theirs"]) == 3
+    assert not again.open
+    assert "not_judged" not in again.summary
+    assert (len(asked), set(asked.values())) == (6, {1})
+    assert all(row["score"] is not None for row in response(again.folder)["scores"]["llm-as-judge::base"]["score_rows"])
+
+
 def test_a_judge_in_this_process(tmp_path: Path, tiny_folder: Path) -> None:
     """A random model says nothing of worth: what counts is that it is asked, once the candidate was let go."""
     with scripted(echo) as script:
